@@ -1,0 +1,75 @@
+package route
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Rule derives the name clients see from a broker's own host name.
+type Rule struct {
+	text        string
+	pattern     *regexp.Regexp
+	replacement string
+}
+
+// ParseRule reads "<regex>::<replacement>". The regular expression (RE2
+// syntax) is unanchored and its first match is replaced; $1 or ${1} in the
+// replacement stands for the first group, and so on. As "::" may be part of a
+// regular expression or of a class like [[:alpha:]], the last "::" divides.
+func ParseRule(s string) (*Rule, error) {
+	at := strings.LastIndex(s, "::")
+	if at < 0 {
+		return nil, fmt.Errorf(`broker mapping rule %q has no "::": want "<regex>::<replacement>", for example "^([^.]+)\.upstream\.com$::${1}.kafka.example"`, s)
+	}
+	expr, replacement := s[:at], s[at+2:]
+	if expr == "" {
+		return nil, fmt.Errorf(`broker mapping rule %q has nothing before "::": want a regular expression there`, s)
+	}
+	pattern, err := regexp.Compile(expr)
+	if err != nil {
+		return nil, fmt.Errorf("broker mapping rule %q: %w", s, err)
+	}
+	if err := checkGroups(pattern, replacement); err != nil {
+		return nil, fmt.Errorf("broker mapping rule %q: %w", s, err)
+	}
+	return &Rule{text: s, pattern: pattern, replacement: replacement}, nil
+}
+
+var group = regexp.MustCompile(`\$(?:\{(\w+)\}|(\w+)|\$)`)
+
+// checkGroups finds references to groups that do not exist. Expand would
+// silently put nothing there: "$1x" is the group named "1x".
+func checkGroups(pattern *regexp.Regexp, replacement string) error {
+	for _, m := range group.FindAllStringSubmatch(replacement, -1) {
+		name := m[1] + m[2]
+		if name == "" { // "$$" is a dollar sign
+			continue
+		}
+		var n int
+		if _, err := fmt.Sscanf(name, "%d", &n); err == nil && fmt.Sprint(n) == name {
+			if n > pattern.NumSubexp() {
+				return fmt.Errorf("the replacement asks for group %d, but the regular expression has %d", n, pattern.NumSubexp())
+			}
+			continue
+		}
+		if pattern.SubexpIndex(name) < 0 {
+			return fmt.Errorf("the replacement asks for a group named %q, which the regular expression does not have (write ${1}x for group 1 followed by x)", name)
+		}
+	}
+	return nil
+}
+
+// String returns the rule as it was given.
+func (r *Rule) String() string { return r.text }
+
+// apply replaces the first match in host, and reports whether there was one.
+func (r *Rule) apply(host string) (string, bool) {
+	m := r.pattern.FindStringSubmatchIndex(host)
+	if m == nil {
+		return host, false
+	}
+	b := append([]byte(nil), host[:m[0]]...)
+	b = r.pattern.ExpandString(b, r.replacement, host, m)
+	return string(append(b, host[m[1]:]...)), true
+}

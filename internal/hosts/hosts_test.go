@@ -51,10 +51,10 @@ func TestLookup(t *testing.T) {
 		},
 		{
 			"a star is one or more characters and never a dot",
-			"10.0.0.1 *.up.com\n10.0.0.2 *.*.up.com\n10.0.0.3 a*.*b.net",
+			"10.0.0.1 *.up.com\n10.0.0.2 *.*.up.com\n10.0.0.3 a*.*b.net\n10.0.0.4 b*.org",
 			map[string]string{
 				"a.up.com": "10.0.0.1", "a.b.up.com": "10.0.0.2", "a.b.c.up.com": "", "up.com": "", ".up.com": "",
-				"xup.com": "", "a.up.com.evil.com": "", "ax.yb.net": "10.0.0.3", "a.b.net": "", "ax.b.net": "",
+				"xup.com": "", "a.up.com.evil.com": "", "ax.yb.net": "10.0.0.3", "a.b.net": "", "ax.b.net": "", "bx.org": "10.0.0.4", "b.x.org": "",
 			},
 		},
 		{

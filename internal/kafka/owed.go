@@ -1,0 +1,159 @@
+package kafka
+
+import "sync"
+
+// maxOwed is how many requests of one connection may be without an answer
+// before no more are read. Clients have a handful in flight. It is more than the
+// requests that fit one slice given to [Requests.Forward] (12 bytes each at the
+// least), so that those waited for have always been forwarded.
+const maxOwed = 16 << 10
+
+// Owed is what a broker owes its client: the requests forwarded and not
+// answered yet, in order. A broker answers each connection's requests in the
+// order in which they came.
+//
+// [Requests] adds to it and [Responses] takes from it; they may do so from two
+// goroutines. The zero value is ready to use.
+type Owed struct {
+	mu     sync.Mutex
+	room   sync.Cond // signalled when there is room again, or no need for it
+	ring   []pending // a power of two long, or empty
+	first  int
+	count  int
+	closed bool
+	sasl   saslState
+}
+
+// pending is one request without an answer yet.
+type pending struct {
+	correlation  int32
+	key, version int16
+	kind         pendingKind
+	api          *api // nil: the answer carries no addresses
+}
+
+type pendingKind uint8
+
+const (
+	kafkaRequest  pendingKind = iota
+	saslHandshake             // SaslHandshake v0: bare tokens follow if it succeeds
+	saslToken                 // a bare token; its answer has no correlation id
+)
+
+// saslState is how the last SaslHandshake v0 went.
+type saslState uint8
+
+const (
+	saslNone saslState = iota
+	saslWaiting
+	saslRefused
+	saslAccepted
+)
+
+// Len returns how many requests have no answer yet.
+func (o *Owed) Len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.count
+}
+
+// Close has a Requests that waits for room give up. The session is over.
+func (o *Owed) Close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	if o.room.L != nil {
+		o.room.Broadcast()
+	}
+}
+
+// push adds a request. It waits while too many have no answer, and reports
+// false when the session ended meanwhile.
+func (o *Owed) push(p pending) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.count == maxOwed && !o.closed {
+		o.room.L = &o.mu
+		o.room.Wait()
+	}
+	if o.closed {
+		return false
+	}
+	if o.count == len(o.ring) {
+		o.grow()
+	}
+	o.ring[(o.first+o.count)&(len(o.ring)-1)] = p
+	o.count++
+	if p.kind == saslHandshake {
+		o.sasl = saslWaiting
+	}
+	return true
+}
+
+func (o *Owed) grow() {
+	ring := make([]pending, max(8, 2*len(o.ring)))
+	for i := range o.count {
+		ring[i] = o.ring[(o.first+i)&(len(o.ring)-1)]
+	}
+	o.ring, o.first = ring, 0
+}
+
+// head returns the request that is to be answered next, and whether any is.
+func (o *Owed) head() (pending, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == 0 {
+		return pending{}, false
+	}
+	return o.ring[o.first], true
+}
+
+// pop takes the head away: its answer has come.
+func (o *Owed) pop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop()
+}
+
+func (o *Owed) drop() {
+	o.first = (o.first + 1) & (len(o.ring) - 1)
+	if o.count == maxOwed && o.room.L != nil {
+		o.room.Broadcast()
+	}
+	o.count--
+}
+
+// afterTokens returns the first request behind the bare tokens at the head.
+// Where there is one, the client holds the exchange of tokens to be over.
+func (o *Owed) afterTokens() (pending, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.count {
+		if p := o.ring[(o.first+i)&(len(o.ring)-1)]; p.kind != saslToken {
+			return p, true
+		}
+	}
+	return pending{}, false
+}
+
+// dropTokens takes away the tokens at the head: the last token of an exchange
+// need not be answered.
+func (o *Owed) dropTokens() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.count > 0 && o.ring[o.first].kind == saslToken {
+		o.drop()
+	}
+}
+
+func (o *Owed) setSASL(s saslState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sasl = s
+}
+
+func (o *Owed) saslState() saslState {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.sasl
+}

@@ -1,0 +1,454 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+	"sync"
+)
+
+const (
+	// wholeFrame is the longest response, in bytes, that is kept until it is
+	// complete so that its length can change. It is long enough for what
+	// brokers send when a leader has moved and there is little data.
+	wholeFrame = 32 << 10
+
+	// maxKept is how many bytes of one response may be kept: the brokers of a
+	// Metadata response or the endpoints of a Fetch. 10 000 brokers take 1 MiB.
+	maxKept = 16 << 20
+)
+
+// Names returns the address under which clients are to see a broker. It is
+// called for each address in a response, once all of them are known to be well
+// formed, and must not keep host.
+type Names func(node int32, host []byte, port int32) (name string, advertisedPort int32)
+
+// Responses forwards a broker's responses to the client, and replaces the
+// broker addresses in them. Out, Owed and Names must be set.
+//
+// There are three ways through, by where the addresses are and how long the
+// frame is:
+//
+//   - prefix: the frame is kept up to its last address and gets a new length;
+//     what follows streams;
+//   - whole: a response that ends with addresses is kept, up to 32 KiB;
+//   - tail in place: a longer one is on its way when its last bytes come, so
+//     those are replaced by as many.
+type Responses struct {
+	// Out gets the frames, in slices of what Forward is given and of rewritten
+	// bytes.
+	Out io.Writer
+	// Owed says what each frame answers.
+	Owed *Owed
+	// Names gives the names to put in.
+	Names Names
+	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.
+	MaxFrame int
+
+	// Frames counts the responses whose header was read, Rewritten those in
+	// which something was replaced, and Dropped the endpoints left out because
+	// they did not fit.
+	Frames, Rewritten, Dropped int64
+
+	mode mode
+	size int64   // of the current frame, its length field included
+	left int64   // bytes of it still to come
+	req  pending // what it answers
+	scan scanner
+	kept []byte // the bytes of it that were kept from earlier calls
+}
+
+// mode is how the current frame is handled.
+type mode uint8
+
+const (
+	atHeader  mode = iota // the next byte begins a frame
+	streaming             // forward to the end of the frame
+	keepHead              // keep up to the last address, then stream
+	keepWhole             // keep all of it
+	scanBody              // forward to where the tail begins, then keep that
+	keepTail              // keep to the end of the frame
+)
+
+func (m mode) keeps() bool { return m == keepHead || m == keepWhole || m == keepTail }
+
+// AtBoundary reports whether all that was forwarded is whole frames.
+func (r *Responses) AtBoundary() bool { return r.mode == atHeader && len(r.kept) == 0 }
+
+// Forward takes the next bytes of the stream, and keeps none of p. An [Error]
+// means that the broker sent what cannot be forwarded: no address of that
+// frame has been. Other errors are Out's.
+func (r *Responses) Forward(p []byte) error {
+	from := 0 // p[from:i] waits to be forwarded or, in the modes that keep, to be kept
+	i := 0
+	for i < len(p) {
+		switch r.mode {
+		case atHeader:
+			if len(r.kept) > 0 {
+				n, err := r.completeHeader(p[i:])
+				if err != nil {
+					return err
+				}
+				i += n
+				from = i
+				break
+			}
+			n, need, err := r.header(p[i:])
+			if err != nil || need > 0 || r.mode.keeps() {
+				if err := r.write(p[from:i]); err != nil {
+					return err
+				}
+				from = i
+			}
+			if err != nil {
+				return err
+			}
+			if need > 0 {
+				r.keep(p[i:])
+				return nil
+			}
+			i += n
+
+		case streaming:
+			n := int(min(r.left, int64(len(p)-i)))
+			i += n
+			r.advance(n)
+
+		case keepWhole:
+			n := int(min(r.left, int64(len(p)-i)))
+			i += n
+			r.advance(n)
+			if r.mode == atHeader {
+				if err := r.finish(p[from:i], r.writeWhole); err != nil {
+					return err
+				}
+				from = i
+			}
+
+		case keepHead, scanBody, keepTail:
+			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
+			i += n
+			r.left -= int64(n)
+			switch status {
+			case failed:
+				return r.scan.err
+			case atTail:
+				if r.left == 0 {
+					return r.fail("the frame ends before its tagged fields")
+				}
+				if err := r.write(p[from:i]); err != nil {
+					return err
+				}
+				from = i
+				r.mode = keepTail
+			case done:
+				if r.mode == keepHead {
+					if err := r.finish(p[from:i], r.writeHead); err != nil {
+						return err
+					}
+					from = i
+					r.mode = streaming
+					r.advance(0)
+					break
+				}
+				if r.left > 0 {
+					return r.fail("%d bytes behind the end of the response", r.left)
+				}
+				r.mode = atHeader
+				if err := r.finish(p[from:i], r.writeTail); err != nil {
+					return err
+				}
+				from = i
+			}
+		}
+		if len(r.kept)+i-from > maxKept && r.mode.keeps() {
+			return r.fail("more than %d bytes of addresses", maxKept)
+		}
+	}
+	if r.mode.keeps() {
+		r.keep(p[from:])
+		return nil
+	}
+	return r.write(p[from:])
+}
+
+// advance notes that n more bytes of a frame have been dealt with.
+func (r *Responses) advance(n int) {
+	if r.left -= int64(n); r.left == 0 {
+		r.mode = atHeader
+	}
+}
+
+func (r *Responses) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := r.Out.Write(p)
+	return err
+}
+
+// finish calls f with what was kept and the last bytes to it, which are the
+// whole of what is to be rewritten.
+func (r *Responses) finish(last []byte, f func(b []byte) error) error {
+	if len(r.kept) == 0 {
+		return f(last)
+	}
+	r.keep(last)
+	err := f(r.kept)
+	r.release()
+	return err
+}
+
+// buffers holds what most rewritten frames need, once to keep and once to build.
+var buffers = sync.Pool{New: func() any { return new([wholeFrame]byte) }}
+
+func (r *Responses) keep(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if r.kept == nil {
+		r.kept = buffers.Get().(*[wholeFrame]byte)[:0]
+	}
+	r.kept = append(r.kept, p...)
+}
+
+func (r *Responses) release() {
+	recycle(r.kept)
+	r.kept = nil
+}
+
+// recycle puts b back, unless it has outgrown its buffer.
+func recycle(b []byte) {
+	if cap(b) == wholeFrame {
+		buffers.Put((*[wholeFrame]byte)(b[:wholeFrame]))
+	}
+}
+
+func (r *Responses) fail(format string, args ...any) *Error {
+	e := frameError(r.size-r.left, "response: "+format, args...)
+	e.Key, e.Version = r.req.key, r.req.version
+	return e
+}
+
+// completeHeader adds to the cut header that is kept, and returns how many
+// bytes of p it took.
+func (r *Responses) completeHeader(p []byte) (int, error) {
+	_, need, err := r.header(r.kept)
+	if err != nil {
+		return 0, err
+	}
+	n := min(need, len(p))
+	r.keep(p[:n])
+	if n < need {
+		return n, nil
+	}
+	read, need, err := r.header(r.kept)
+	if err != nil || need > 0 {
+		return n, err
+	}
+	if r.mode == streaming { // a token's first bytes may have been needed to tell it
+		r.advance(len(r.kept) - read)
+	}
+	if !r.mode.keeps() {
+		err = r.write(r.kept)
+		r.release()
+	}
+	return n, err
+}
+
+// header reads the beginning of the frame that begins at b[0], finds the
+// request it answers, and sets how it is handled. It returns how many bytes it
+// read or, when b is too short, how many more it needs at the least.
+func (r *Responses) header(b []byte) (n, need int, err error) {
+	if len(b) < 4 {
+		return 0, 4 - len(b), nil
+	}
+	size := int64(be32(b))
+	limit := int64(r.MaxFrame)
+	if limit == 0 {
+		limit = DefaultMaxFrame
+	}
+	if size < 0 || size > limit {
+		return 0, 0, frameError(0, "response of %d bytes: want 0 to %d (--max-frame-bytes)", size, limit)
+	}
+	req, owing := r.Owed.head()
+	if !owing {
+		return 0, 0, frameError(0, "response of %d bytes that no request asked for", size)
+	}
+	if req.kind == saslToken {
+		token, need := r.isToken(b, size)
+		if need > 0 {
+			return 0, need, nil
+		}
+		if token {
+			r.Owed.pop()
+			r.begin(pending{kind: saslToken}, size+4, 4)
+			return 4, 0, nil
+		}
+		r.Owed.dropTokens()
+		req, _ = r.Owed.head()
+	}
+	if size < 4 {
+		return 0, 0, frameError(0, "response of %d bytes: shorter than a response header", size)
+	}
+	if len(b) < 8 {
+		return 0, 8 - len(b), nil
+	}
+	if got := be32(b[4:]); got != req.correlation {
+		return 0, 0, &Error{Key: req.key, Version: req.version, Offset: 4,
+			Reason: "response: its correlation id is not that of the oldest request without an answer"}
+	}
+	r.Owed.pop()
+	r.begin(req, size+4, 8)
+	if r.left == 0 && r.mode != atHeader || r.size > maxKept && r.mode == keepWhole {
+		return 0, 0, r.fail("a frame of %d bytes cannot be one", r.size)
+	}
+	return 8, 0, nil
+}
+
+// isToken tells whether the frame answers the bare SASL token at the head. The
+// last token of an exchange may go without an answer, and the frame then
+// answers the request behind it.
+func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
+	next, ok := r.Owed.afterTokens()
+	if !ok || size < 4 {
+		return true, 0
+	}
+	if len(b) < 8 {
+		return false, 8 - len(b)
+	}
+	return be32(b[4:]) != next.correlation, 0
+}
+
+// begin sets how a frame is handled that answers req, of size bytes of which
+// read have been read.
+func (r *Responses) begin(req pending, size, read int64) {
+	r.Frames++
+	r.req, r.size, r.left, r.mode = req, size, size-read, streaming
+	var l *layout
+	if req.api != nil {
+		l = req.api.versions[req.version]
+	}
+	switch {
+	case req.kind == saslHandshake, req.kind == kafkaRequest && req.key == keyAPIVersions:
+		r.mode = keepWhole
+	case l == nil:
+		r.advance(0)
+	case l.tail == noTail:
+		r.mode = keepHead
+		r.scan.start(l, size)
+	case size <= wholeFrame:
+		r.mode = keepWhole
+	default:
+		r.mode = scanBody
+		r.scan.start(l, size)
+	}
+}
+
+// writeHead forwards a frame up to its last address: with the names put in,
+// and with the length that the whole frame has then.
+func (r *Responses) writeHead(b []byte) error {
+	if len(r.scan.found) == 0 {
+		return r.write(b)
+	}
+	out := buffers.Get().(*[wholeFrame]byte)[:0]
+	done := 0 // b[:done] is in out
+	for _, a := range r.scan.found {
+		name, port := r.Names(a.node, b[a.host:a.end], a.port)
+		out = append(out, b[done:a.start]...)
+		if r.scan.layout.flexible {
+			out = binary.AppendUvarint(out, uint64(len(name)+1))
+		} else {
+			out = binary.BigEndian.AppendUint16(out, uint16(len(name)))
+		}
+		out = append(out, name...)
+		out = binary.BigEndian.AppendUint32(out, uint32(port))
+		done = a.end + 4
+	}
+	out = append(out, b[done:]...)
+	return r.replace(out, len(out)-len(b))
+}
+
+// writeWhole forwards a frame that was kept to its end.
+func (r *Responses) writeWhole(b []byte) error {
+	switch {
+	case r.req.kind == saslHandshake:
+		return r.writeSASLHandshake(b)
+	case r.req.key == keyAPIVersions:
+		return r.writeAPIVersions(b)
+	}
+	l := r.req.api.versions[r.req.version]
+	r.scan.start(l, r.size)
+	n, status := r.scan.scan(b[8:])
+	if status == failed {
+		return r.scan.err
+	}
+	tail := 8 + n
+	if n, status = r.scan.scan(b[tail:]); status == failed {
+		return r.scan.err
+	}
+	if rest := len(b) - tail - n; rest > 0 {
+		return r.fail("%d bytes behind the end of the response", rest)
+	}
+	if len(r.scan.found) == 0 {
+		return r.write(b)
+	}
+	out := append(buffers.Get().(*[wholeFrame]byte)[:0], b[:tail]...)
+	t, ok := parseTail(b[tail:], l.tail)
+	if !ok {
+		return r.fail("its endpoints do not parse")
+	}
+	t.rename(r.Names)
+	out = t.append(out)
+	return r.replace(out, len(out)-len(b))
+}
+
+// writeTail forwards the last bytes of a frame that is longer than could be
+// kept: as many as there were, for the length has been sent.
+func (r *Responses) writeTail(b []byte) error {
+	if len(r.scan.found) == 0 {
+		return r.write(b)
+	}
+	t, ok := parseTail(b, r.scan.layout.tail)
+	if !ok {
+		return r.fail("its endpoints do not parse")
+	}
+	t.rename(r.Names)
+	dropped, ok := t.fit(len(b))
+	if !ok {
+		return r.fail("its endpoints cannot be replaced in place")
+	}
+	r.Dropped += int64(dropped)
+	r.Rewritten++
+	out := t.append(buffers.Get().(*[wholeFrame]byte)[:0])
+	err := r.write(out)
+	recycle(out)
+	return err
+}
+
+// replace forwards out, which begins with the frame and is grown bytes longer
+// than what it replaces.
+func (r *Responses) replace(out []byte, grown int) error {
+	defer recycle(out)
+	length := r.size - 4 + int64(grown)
+	if length > math.MaxInt32 {
+		return r.fail("too long with its new names: %d bytes", length)
+	}
+	binary.BigEndian.PutUint32(out, uint32(length))
+	r.Rewritten++
+	return r.write(out)
+}
+
+// writeSASLHandshake forwards the answer to a SaslHandshake v0, and notes
+// whether bare tokens may follow.
+func (r *Responses) writeSASLHandshake(b []byte) error {
+	if len(b) < 10 {
+		return r.fail("the frame ends before its error code")
+	}
+	if be16(b[8:]) == 0 {
+		r.Owed.setSASL(saslAccepted)
+	} else {
+		r.Owed.setSASL(saslRefused)
+	}
+	return r.write(b)
+}

@@ -1,0 +1,219 @@
+package kafka
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// trailer is the end of a response that ends with addresses: the array of
+// endpoints and the tagged fields.
+type trailer struct {
+	layout    tail
+	endpoints []endpoint
+	tags      []taggedField // ascending, as they came; never field 0 of taggedEndpoints
+}
+
+type endpoint struct {
+	node, port int32
+	host       []byte // nil when null
+	rest       []byte // rack and tagged fields
+}
+
+type taggedField struct {
+	tag   int
+	value []byte
+}
+
+// parseTail takes a trailer apart. The scanner has been over it, so what can
+// still be wrong is a field that stands twice.
+func parseTail(b []byte, layout tail) (*trailer, bool) {
+	t := &trailer{layout: layout}
+	c := cursor{b: b}
+	if layout == plainEndpoints {
+		t.endpoints = c.endpoints()
+	}
+	seen := false
+	for n := c.uvarint(); n > 0 && !c.bad && !c.short(); n-- {
+		tag := c.uvarint()
+		value := c.take(c.uvarint())
+		if layout == taggedEndpoints && tag == 0 {
+			if seen {
+				return nil, false
+			}
+			seen = true
+			v := cursor{b: value}
+			t.endpoints = v.endpoints()
+			if v.bad || v.off != len(value) {
+				return nil, false
+			}
+			continue
+		}
+		t.tags = append(t.tags, taggedField{tag, value})
+	}
+	return t, !c.bad && c.off == len(b)
+}
+
+func (c *cursor) endpoints() []endpoint {
+	n := c.uvarint() - 1
+	if n <= 0 || n > len(c.b) {
+		return nil
+	}
+	all := make([]endpoint, 0, min(n, 1024))
+	for range n {
+		e := endpoint{node: c.int32(), host: c.compactString(), port: c.int32()}
+		start := c.off
+		c.compactString()
+		c.tags()
+		if c.bad || c.short() {
+			return nil
+		}
+		e.rest = c.b[start:c.off]
+		all = append(all, e)
+	}
+	return all
+}
+
+// rename puts in the names that clients are to see.
+func (t *trailer) rename(names Names) {
+	for i := range t.endpoints {
+		e := &t.endpoints[i]
+		if len(e.host) == 0 {
+			continue
+		}
+		name, port := names(e.node, e.host, e.port)
+		e.host, e.port = []byte(name), port
+	}
+}
+
+// fit makes the trailer exactly n bytes long. Endpoints that make it longer
+// are left out, in which case the client asks for metadata as it did before
+// there were endpoints, and the space that is left is filled with an unknown
+// tagged field, which clients skip (KIP-482). It returns how many endpoints
+// were left out.
+func (t *trailer) fit(n int) (dropped int, ok bool) {
+	all := t.endpoints
+	t.endpoints = make([]endpoint, 0, len(all))
+	size := 0 // of the endpoints taken
+	for _, e := range all {
+		if t.sizeWith(len(t.endpoints)+1, size+e.size()) <= n {
+			t.endpoints = append(t.endpoints, e)
+			size += e.size()
+		}
+	}
+	for {
+		if t.pad(n - t.sizeWith(len(t.endpoints), size)) {
+			return len(all) - len(t.endpoints), true
+		}
+		// One byte is left over, and no tagged field is that short.
+		last := len(t.endpoints) - 1
+		if last < 0 {
+			return 0, false
+		}
+		size -= t.endpoints[last].size()
+		t.endpoints = t.endpoints[:last]
+	}
+}
+
+// pad adds a tagged field that takes n bytes, if there is one.
+func (t *trailer) pad(n int) bool {
+	if n == 0 {
+		return true
+	}
+	n -= uvarintLen(t.tagCount()+1) - uvarintLen(t.tagCount()) // the count may grow by a byte
+	// A tag of one byte first. Where the size's own length jumps, one of two
+	// bytes makes up for it.
+	for _, from := range []int{paddingTag, 128} {
+		tag := from
+		for t.hasTag(tag) {
+			tag++
+		}
+		for sizeLen := 1; sizeLen <= 4; sizeLen++ {
+			size := n - uvarintLen(tag) - sizeLen
+			if size >= 0 && uvarintLen(size) == sizeLen {
+				at, _ := slices.BinarySearchFunc(t.tags, tag, func(f taggedField, tag int) int { return f.tag - tag })
+				t.tags = slices.Insert(t.tags, at, taggedField{tag, make([]byte, size)})
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// paddingTag is the highest tag that takes one byte: far from those that Kafka
+// gives to new fields, which count from 0.
+const paddingTag = 127
+
+// tagCount returns how many tagged fields are written.
+func (t *trailer) tagCount() int {
+	if t.layout == taggedEndpoints && len(t.endpoints) > 0 {
+		return len(t.tags) + 1
+	}
+	return len(t.tags)
+}
+
+func (t *trailer) hasTag(tag int) bool {
+	return slices.ContainsFunc(t.tags, func(f taggedField) bool { return f.tag == tag })
+}
+
+func (e *endpoint) size() int {
+	return 4 + uvarintLen(len(e.host)+1) + len(e.host) + 4 + len(e.rest)
+}
+
+// sizeWith returns how long the trailer is with count endpoints that take size
+// bytes together.
+func (t *trailer) sizeWith(count, size int) int {
+	array := uvarintLen(count+1) + size
+	tags := len(t.tags)
+	n := 0
+	switch {
+	case t.layout == plainEndpoints:
+		n = array
+	case count > 0:
+		tags++
+		n = 1 + uvarintLen(array) + array
+	}
+	n += uvarintLen(tags)
+	for _, f := range t.tags {
+		n += uvarintLen(f.tag) + uvarintLen(len(f.value)) + len(f.value)
+	}
+	return n
+}
+
+// append encodes the trailer.
+func (t *trailer) append(b []byte) []byte {
+	size := 0
+	for i := range t.endpoints {
+		size += t.endpoints[i].size()
+	}
+	if t.layout == plainEndpoints {
+		b = t.appendEndpoints(b)
+	}
+	b = binary.AppendUvarint(b, uint64(t.tagCount()))
+	if t.layout == taggedEndpoints && len(t.endpoints) > 0 {
+		b = append(b, 0)
+		b = binary.AppendUvarint(b, uint64(uvarintLen(len(t.endpoints)+1)+size))
+		b = t.appendEndpoints(b)
+	}
+	for _, f := range t.tags {
+		b = binary.AppendUvarint(b, uint64(f.tag))
+		b = binary.AppendUvarint(b, uint64(len(f.value)))
+		b = append(b, f.value...)
+	}
+	return b
+}
+
+func (t *trailer) appendEndpoints(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(t.endpoints)+1))
+	for _, e := range t.endpoints {
+		b = binary.BigEndian.AppendUint32(b, uint32(e.node))
+		if e.host == nil {
+			b = append(b, 0)
+		} else {
+			b = binary.AppendUvarint(b, uint64(len(e.host)+1))
+			b = append(b, e.host...)
+		}
+		b = binary.BigEndian.AppendUint32(b, uint32(e.port))
+		b = append(b, e.rest...)
+	}
+	return b
+}

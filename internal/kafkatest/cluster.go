@@ -1,0 +1,507 @@
+// Package kafkatest is what the proxy is tried against: a Kafka cluster behind
+// TLS whose brokers go by names that only the proxy can resolve, connections
+// that misbehave, and a scanner that reads everything a client is given and
+// objects when a broker's real name is in it.
+//
+// The usual shape of a test:
+//
+//	cluster := kafkatest.Start(t, kafkatest.Options{})
+//	ca := kafkatest.NewAuthority("downstream")
+//	p := &proxy.Proxy{
+//		Downstream: ca.ServerConfig("kafka.example"),
+//		Upstream:   cluster.ClientConfig(),
+//		Dial:       cluster.Dial,
+//		…
+//	}
+//	dialer := &kafkatest.Dialer{Suffix: "kafka.example", Proxy: ln.Addr().String(),
+//		TLS: ca.ClientConfig(), Scanner: cluster.Scanner()}
+//	client, err := kgo.NewClient(kgo.SeedBrokers("bootstrap.kafka.example:9092"),
+//		kgo.Dialer(dialer.DialContext))
+//
+// The cluster is franz-go's kfake: a broker in memory which speaks the real
+// protocol. It trusts its clients: a request with an unknown API key or a
+// length nobody sent makes it panic or allocate, so that tests which send
+// garbage use a [Broker] instead, whose answers the test writes itself.
+//
+// Everything here is for tests and the demo. Keys and certificates live in
+// memory and die with the process.
+package kafkatest
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Domain is where the brokers of a cluster live unless the options say
+// otherwise. The top-level domain "test" is reserved and never resolves
+// (RFC 6761), so a client that is told such a name cannot get anywhere.
+const Domain = "upstream.test"
+
+// Options shape a cluster. The zero value is three brokers behind TLS without
+// client certificates and without SASL.
+type Options struct {
+	// Brokers is how many brokers there are; 0 means 3. Their node ids count
+	// from 0.
+	Brokers int
+	// Domain is what the brokers' names end in; "" means [Domain].
+	Domain string
+	// Ports are the loopback ports to listen on, one for each broker, 0 for any
+	// free one. When they are given, brokers advertise the port they really
+	// listen on, so that something that only knows addresses for hosts (a
+	// hosts file) can reach them. When they are not, brokers listen
+	// anywhere and advertise 9092, 9093, …, and only [Cluster.Dial] finds them.
+	Ports []int
+	// Topics are created with this many partitions each.
+	Topics map[string]int32
+	// SASL, when not empty, makes brokers ask for one of these.
+	SASL []Credential
+	// TLS, when not nil, changes the configuration of every broker before it
+	// is used: client certificates, versions, a certificate for a wrong name.
+	TLS func(node int32, config *tls.Config)
+	// Wrap, when not nil, goes under the TLS of every accepted connection:
+	// the place for a connection that misbehaves.
+	Wrap func(node int32, conn net.Conn) net.Conn
+	// Kafka is passed on to kfake.
+	Kafka []kfake.Opt
+}
+
+// Credential is a user that brokers know.
+type Credential struct {
+	Mechanism string // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
+	User      string
+	Password  string
+}
+
+// Cluster is a running cluster.
+type Cluster struct {
+	// Kafka is the cluster behind the listeners. Partitions are moved, requests
+	// are observed and answers are changed there.
+	Kafka *kfake.Cluster
+	// Authority signed the brokers' certificates.
+	Authority *Authority
+
+	opts Options
+
+	mu      sync.Mutex
+	next    int32 // the node that kfake is opening a listener for
+	nodes   map[int32]*node
+	changed chan struct{} // closed and replaced when a connection comes or goes
+}
+
+// node is one broker's place on the network. It outlives the broker: a
+// restarted one gets the same node back.
+type node struct {
+	id     int32
+	host   string
+	port   int32
+	listen int          // the loopback port to ask for
+	ln     net.Listener // nil while the broker is stopped
+	open   map[*conn]struct{}
+	opened int
+	wrong  []string // server names asked for that are not ours
+}
+
+// Start starts a cluster that ends with the test.
+func Start(tb testing.TB, opts Options) *Cluster {
+	tb.Helper()
+	c, err := NewCluster(opts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(c.Close)
+	return c
+}
+
+// NewCluster starts a cluster. The caller closes it.
+func NewCluster(opts Options) (*Cluster, error) {
+	opts.Brokers = cmp.Or(opts.Brokers, 3)
+	opts.Domain = cmp.Or(opts.Domain, Domain)
+	if opts.Ports != nil && len(opts.Ports) != opts.Brokers {
+		return nil, fmt.Errorf("kafkatest: %d ports for %d brokers", len(opts.Ports), opts.Brokers)
+	}
+	c := &Cluster{
+		Authority: NewAuthority("upstream"),
+		opts:      opts,
+		nodes:     make(map[int32]*node),
+		changed:   make(chan struct{}),
+	}
+	for i := range int32(opts.Brokers) {
+		n := &node{
+			id:   i,
+			host: fmt.Sprintf("broker-%d.%s", i, opts.Domain),
+			port: 9092 + i,
+			open: make(map[*conn]struct{}),
+		}
+		if opts.Ports != nil {
+			n.listen = opts.Ports[i]
+		}
+		c.nodes[i] = n
+	}
+
+	kopts := []kfake.Opt{
+		kfake.NumBrokers(opts.Brokers),
+		kfake.ListenFn(c.listen),
+	}
+	for topic, partitions := range opts.Topics {
+		kopts = append(kopts, kfake.SeedTopics(partitions, topic))
+	}
+	if len(opts.SASL) > 0 {
+		kopts = append(kopts, kfake.EnableSASL())
+	}
+	for _, s := range opts.SASL {
+		kopts = append(kopts, kfake.Superuser(s.Mechanism, s.User, s.Password))
+	}
+	kafka, err := kfake.NewCluster(append(kopts, opts.Kafka...)...)
+	if err != nil {
+		return nil, fmt.Errorf("kafkatest: starting the cluster: %w", err)
+	}
+	c.Kafka = kafka
+	return c, nil
+}
+
+// Close stops every broker and cuts every connection.
+func (c *Cluster) Close() {
+	c.Kafka.Close()
+	for id := range c.nodes {
+		c.cut(id)
+	}
+}
+
+// Bootstrap returns the address of broker 0.
+func (c *Cluster) Bootstrap() string { return c.Addr(0) }
+
+// Addr returns "host:port" as the broker advertises it.
+func (c *Cluster) Addr(id int32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[id].addr()
+}
+
+// Host returns the name that the broker advertises.
+func (c *Cluster) Host(id int32) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[id].host
+}
+
+// ClientConfig returns a TLS configuration which trusts the brokers. The server
+// name is for the caller to set, as the proxy does for each dial.
+func (c *Cluster) ClientConfig() *tls.Config { return c.Authority.ClientConfig() }
+
+// Scanner returns a scanner for the domain that the brokers live in.
+func (c *Cluster) Scanner() *Scanner { return NewScanner(c.opts.Domain) }
+
+// Dial connects to the broker that advertises host and port, as if DNS knew
+// the name. It has the shape of proxy.Proxy.Dial. Unknown names are not found;
+// stopped brokers refuse.
+func (c *Cluster) Dial(ctx context.Context, host string, port int32) (net.Conn, error) {
+	addr, err := c.resolve(host, port)
+	if err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// DialTLS is for a kgo.Dialer of a client that knows the cluster's names and
+// goes around the proxy: what one behind the proxy is compared with. A nil
+// config means [Cluster.ClientConfig].
+func (c *Cluster) DialTLS(config *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if config == nil {
+		config = c.ClientConfig()
+	}
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		host, port, err := splitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := c.Dial(ctx, host, port)
+		if err != nil {
+			return nil, err
+		}
+		return handshake(ctx, conn, host, config)
+	}
+}
+
+func (c *Cluster) resolve(host string, port int32) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := false
+	for _, n := range c.nodes {
+		if !strings.EqualFold(n.host, host) {
+			continue
+		}
+		known = true
+		if n.port == port && n.ln != nil {
+			return n.ln.Addr().String(), nil
+		}
+	}
+	if !known {
+		return "", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
+	}
+	// Not left to the kernel: the port may belong to another process by now.
+	return "", &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s:%d: %w", host, port, syscall.ECONNREFUSED)}
+}
+
+// StopBroker takes the broker out of the cluster and cuts its connections, as
+// a broker that dies does once the controller has noticed: the others lead its
+// partitions and metadata no longer lists it.
+//
+// The broker with the highest node id is the controller and stays it: while
+// that one is stopped, requests that need a controller go unanswered.
+func (c *Cluster) StopBroker(id int32) error {
+	if err := c.Kafka.RemoveNode(id); err != nil {
+		return fmt.Errorf("kafkatest: stopping broker %d: %w", id, err)
+	}
+	c.cut(id)
+	return nil
+}
+
+// StartBroker brings a stopped broker back under its old name.
+func (c *Cluster) StartBroker(id int32) error {
+	c.mu.Lock()
+	host, port := c.nodes[id].host, c.nodes[id].port
+	c.mu.Unlock()
+	return c.StartBrokerAt(id, host, port)
+}
+
+// StartBrokerAt brings a stopped broker back under another name or port: the
+// same node id at a new address. With [Options.Ports], port is ignored.
+func (c *Cluster) StartBrokerAt(id int32, host string, port int32) error {
+	c.mu.Lock()
+	n, ok := c.nodes[id]
+	if !ok || n.ln != nil {
+		c.mu.Unlock()
+		return fmt.Errorf("kafkatest: broker %d is not stopped", id)
+	}
+	n.host, n.port = host, port
+	c.next = id
+	c.mu.Unlock()
+	if _, _, err := c.Kafka.AddNode(id, 0); err != nil {
+		return fmt.Errorf("kafkatest: starting broker %d: %w", id, err)
+	}
+	return nil
+}
+
+// CutConnections resets every connection to the broker, which stays up.
+func (c *Cluster) CutConnections(id int32) { c.cut(id) }
+
+func (c *Cluster) cut(id int32) {
+	c.mu.Lock()
+	open := make([]*conn, 0, len(c.nodes[id].open))
+	for conn := range c.nodes[id].open {
+		open = append(open, conn)
+	}
+	c.mu.Unlock()
+	for _, conn := range open {
+		Reset(conn)
+		conn.Close()
+	}
+}
+
+// Connections returns how many connections the broker has now.
+func (c *Cluster) Connections(id int32) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.nodes[id].open)
+}
+
+// Opened returns how many connections the broker has accepted so far.
+func (c *Cluster) Opened(id int32) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nodes[id].opened
+}
+
+// WaitConnections waits until the broker has exactly n connections.
+func (c *Cluster) WaitConnections(ctx context.Context, id int32, n int) error {
+	for {
+		c.mu.Lock()
+		have, changed := len(c.nodes[id].open), c.changed
+		c.mu.Unlock()
+		if have == n {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("kafkatest: broker %d has %d connections, waited for %d: %w", id, have, n, ctx.Err())
+		}
+	}
+}
+
+// WrongNames returns the server names that clients asked the broker for in a
+// TLS handshake and that were not its own. Such a handshake is refused, as it
+// is by clusters that route by SNI themselves.
+func (c *Cluster) WrongNames(id int32) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.nodes[id].wrong...)
+}
+
+// listen opens the listener of the next broker. Kfake asks for them one after
+// the other, in the order of node ids, and once for each broker that is added
+// later. What kfake advertises is what the listener says its address is: that
+// is how brokers come to their names.
+func (c *Cluster) listen(network, _ string) (net.Listener, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[c.next]
+	if n == nil {
+		return nil, fmt.Errorf("kafkatest: the cluster has no broker %d", c.next)
+	}
+	c.next++
+	ln, err := net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(n.listen)))
+	if err != nil {
+		return nil, err
+	}
+	if c.opts.Ports != nil {
+		n.listen = ln.Addr().(*net.TCPAddr).Port // a restart comes back here
+		n.port = int32(n.listen)
+	}
+	n.ln = ln
+	return &listener{Listener: ln, cluster: c, node: n, addr: advertised(n.addr()), config: c.brokerConfig(n)}, nil
+}
+
+// brokerConfig is the TLS of one broker. Its certificate is for its own name
+// alone, and it refuses clients that ask for another: a proxy that mixes up two
+// brokers is found out by the handshake.
+func (c *Cluster) brokerConfig(n *node) *tls.Config {
+	host := n.host
+	config := &tls.Config{
+		Certificates: []tls.Certificate{c.Authority.Server(host)},
+		MinVersion:   tls.VersionTLS12,
+	}
+	if c.opts.TLS != nil {
+		c.opts.TLS(n.id, config)
+	}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if strings.EqualFold(hello.ServerName, host) {
+			return nil, nil
+		}
+		c.mu.Lock()
+		n.wrong = append(n.wrong, hello.ServerName)
+		c.mu.Unlock()
+		return nil, fmt.Errorf("kafkatest: %s was asked for as %q", host, hello.ServerName)
+	}
+	return config
+}
+
+func (n *node) addr() string { return net.JoinHostPort(n.host, strconv.Itoa(int(n.port))) }
+
+// advertised is the address that a broker claims to have.
+type advertised string
+
+func (advertised) Network() string  { return "tcp" }
+func (a advertised) String() string { return string(a) }
+
+type listener struct {
+	net.Listener
+	cluster *Cluster
+	node    *node
+	addr    advertised
+	config  *tls.Config
+}
+
+func (l *listener) Addr() net.Addr { return l.addr }
+
+func (l *listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tracked := &conn{Conn: raw, cluster: l.cluster, node: l.node}
+	if !tracked.count(+1) {
+		Reset(tracked)
+		return nil, net.ErrClosed
+	}
+	under := net.Conn(tracked)
+	if l.cluster.opts.Wrap != nil {
+		under = l.cluster.opts.Wrap(l.node.id, under)
+	}
+	// The handshake runs in the first read, which is kfake's.
+	return tls.Server(under, l.config), nil
+}
+
+func (l *listener) Close() error {
+	err := l.Listener.Close()
+	l.cluster.mu.Lock()
+	defer l.cluster.mu.Unlock()
+	if l.node.ln == l.Listener {
+		l.node.ln = nil
+	}
+	if errors.Is(err, net.ErrClosed) { // kfake closes twice
+		return nil
+	}
+	return err
+}
+
+// conn is an accepted connection, counted while it is open.
+type conn struct {
+	net.Conn
+	cluster *Cluster
+	node    *node
+	once    sync.Once
+}
+
+func (c *conn) Close() error {
+	c.once.Do(func() { c.count(-1) })
+	return c.Conn.Close()
+}
+
+// NetConn returns the connection underneath, as [tls.Conn.NetConn] does.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// count reports false, and counts nothing, for a connection that was accepted
+// while its broker was being stopped: nobody would cut that one.
+func (c *conn) count(by int) bool {
+	c.cluster.mu.Lock()
+	defer c.cluster.mu.Unlock()
+	switch {
+	case by < 0:
+		delete(c.node.open, c)
+	case c.node.ln == nil:
+		return false
+	default:
+		c.node.open[c] = struct{}{}
+		c.node.opened++
+	}
+	close(c.cluster.changed)
+	c.cluster.changed = make(chan struct{})
+	return true
+}
+
+// handshake returns conn as the client's side of a TLS connection with host.
+func handshake(ctx context.Context, conn net.Conn, host string, config *tls.Config) (net.Conn, error) {
+	config = config.Clone()
+	config.ServerName = host
+	client := tls.Client(conn, config)
+	if err := client.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", host, err)
+	}
+	return client, nil
+}
+
+func splitHostPort(addr string) (string, int32, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("kafkatest: %w", err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("kafkatest: %q: port is not a number", addr)
+	}
+	return host, int32(n), nil
+}

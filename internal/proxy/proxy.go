@@ -1,0 +1,274 @@
+// Package proxy is the whole life of a connection between a Kafka client and a
+// broker:
+//
+//	accept → first byte → TLS handshake (SNI) → route → dial + upstream TLS → pump ⇄ → drain/close
+//
+// A [Proxy] ends the clients' TLS on one port. The name that a client asks for
+// in its handshake says which broker it wants; the proxy opens its own,
+// verified TLS to that broker and forwards Kafka frames both ways, with the
+// broker addresses in responses replaced by its own names (see internal/kafka).
+//
+// Connections do not wait for each other. Each has two goroutines, one for
+// either direction.
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"kafka-sni-proxy/internal/route"
+)
+
+// Proxy serves Kafka clients. Routes, Downstream and Upstream are required;
+// the other fields have useful zero values. Nothing may be changed once Serve
+// was called.
+type Proxy struct {
+	// Routes says where names lead, and learns from responses.
+	Routes *route.Table
+
+	// Downstream is the TLS configuration towards clients: certificates, and
+	// client CAs for mTLS. Its GetConfigForClient may be set, to reload.
+	Downstream *tls.Config
+
+	// Upstream is the TLS configuration towards brokers: root CAs, and a client
+	// certificate where brokers want one. ServerName is set for each broker.
+	Upstream *tls.Config
+
+	// Dial opens a TCP connection to a broker, trying every address that the
+	// host name has. Nil uses a net.Dialer.
+	Dial func(ctx context.Context, host string, port int32) (net.Conn, error)
+
+	// Log gets refusals and failures as warnings, and each connection's end at
+	// debug level. Nil discards.
+	Log *slog.Logger
+
+	// MaxFrameBytes is the longest request or response accepted. 0: 100 MiB.
+	MaxFrameBytes int
+
+	// AllowMissingSNI treats a client that names no server as one that asks for
+	// bootstrap. Otherwise it is refused.
+	AllowMissingSNI bool
+
+	// HandshakeTimeout bounds the time from accept to the end of the client's
+	// handshake. 0: 10 s.
+	HandshakeTimeout time.Duration
+
+	// DialTimeout bounds each attempt to reach a broker, TCP and TLS together.
+	// 0: 10 s.
+	DialTimeout time.Duration
+
+	setup      sync.Once
+	log        *slog.Logger
+	downstream *tls.Config
+	upstream   *tls.Config
+	stats      counters
+
+	mu          sync.Mutex
+	sessions    map[*session]struct{}
+	provisional map[string]map[*session]struct{} // by the name they wait to be learned
+	listeners   map[net.Listener]struct{}
+	draining    bool
+	running     sync.WaitGroup // Serve calls and sessions
+	force       context.CancelFunc
+	forced      context.Context
+}
+
+func (p *Proxy) init() {
+	p.setup.Do(func() {
+		p.log = p.Log
+		if p.log == nil {
+			p.log = slog.New(slog.DiscardHandler)
+		}
+		p.downstream = p.Downstream.Clone()
+		p.downstream.MinVersion = max(p.downstream.MinVersion, tls.VersionTLS12)
+		p.downstream.DynamicRecordSizingDisabled = true // full records from the start
+		p.downstream.GetConfigForClient = p.routeHello
+		p.upstream = p.Upstream.Clone()
+		p.upstream.MinVersion = max(p.upstream.MinVersion, tls.VersionTLS12)
+		p.upstream.DynamicRecordSizingDisabled = true
+		p.sessions = map[*session]struct{}{}
+		p.provisional = map[string]map[*session]struct{}{}
+		p.listeners = map[net.Listener]struct{}{}
+		p.forced, p.force = context.WithCancel(context.Background())
+		p.Routes.OnLearn(p.endProvisional)
+	})
+}
+
+// errDraining ends Serve when Shutdown was called before it.
+var errDraining = errors.New("the proxy is shutting down")
+
+// Serve accepts clients until ln is closed, Shutdown is called, or ctx ends. It
+// closes ln. When ctx ends, every session that came from ln is cut and Serve
+// returns once they are gone. It returns nil after Shutdown.
+//
+// A failing accept, such as for want of file descriptors, is tried again after
+// a pause and never ends Serve.
+func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
+	p.init()
+	if !p.listening(ln) {
+		ln.Close()
+		return errDraining
+	}
+	defer p.notListening(ln)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	defer context.AfterFunc(p.forced, cancel)()
+
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	for pause := time.Duration(0); ; {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			p.stats.accepted.Add(1)
+			sessions.Go(func() { p.serve(ctx, conn) })
+		case p.isDraining():
+			return nil // sessions end by themselves
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		default:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			p.stats.acceptErrors.Add(1)
+			p.log.Warn("cannot accept connections; trying again", "error", err, "pause", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// Shutdown ends the proxy gracefully: no new connections; no more requests are
+// read, from the next frame boundary on; what brokers owe is still delivered;
+// then each connection is closed. When ctx ends first, what is left is cut and
+// the error is ctx's.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.init()
+	p.mu.Lock()
+	p.draining = true
+	for ln := range p.listeners {
+		ln.Close()
+	}
+	for s := range p.sessions {
+		s.drain()
+	}
+	p.mu.Unlock()
+
+	gone := make(chan struct{})
+	go func() {
+		p.running.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		p.force()
+		<-gone
+		return ctx.Err()
+	}
+}
+
+// CheckUpstream reports whether an upstream can be reached: TCP and verified
+// TLS. It is for readiness checks.
+func (p *Proxy) CheckUpstream(ctx context.Context) error {
+	p.init()
+	boot, err := p.Routes.Resolve(p.Routes.Bootstrap())
+	if err != nil {
+		return err
+	}
+	up, _, err := p.dial(ctx, boot)
+	if err != nil {
+		return err
+	}
+	return up.Close()
+}
+
+func (p *Proxy) listening(ln net.Listener) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.draining {
+		return false
+	}
+	p.listeners[ln] = struct{}{}
+	p.running.Add(1)
+	return true
+}
+
+func (p *Proxy) notListening(ln net.Listener) {
+	ln.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.listeners, ln)
+	p.running.Done()
+}
+
+func (p *Proxy) isDraining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
+}
+
+// add registers a session, to be counted and drained.
+func (p *Proxy) add(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.draining {
+		return false
+	}
+	p.sessions[s] = struct{}{}
+	return true
+}
+
+// remove forgets a session and adds what it carried to the totals, in one step,
+// so that Stats counts nothing twice.
+func (p *Proxy) remove(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sessions, s)
+	if waiting := p.provisional[s.route.Name]; waiting != nil {
+		delete(waiting, s)
+		if len(waiting) == 0 {
+			delete(p.provisional, s.route.Name)
+		}
+	}
+	p.stats.ended.add(&s.traffic)
+}
+
+// awaitRoute has a provisional session drained as soon as its name is learned.
+func (p *Proxy) awaitRoute(s *session) {
+	p.mu.Lock()
+	if p.provisional[s.route.Name] == nil {
+		p.provisional[s.route.Name] = map[*session]struct{}{}
+	}
+	p.provisional[s.route.Name][s] = struct{}{}
+	p.mu.Unlock()
+	// It may have been learned since the session was routed.
+	if r, err := p.Routes.Resolve(s.route.Name); err == nil && r.Kind == route.Broker {
+		s.drain()
+	}
+}
+
+// endProvisional closes the sessions that asked for a name before it was
+// learned, between two frames. The clients come back and are routed right.
+func (p *Proxy) endProvisional(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.provisional[name] {
+		s.drain()
+	}
+}
+
+func (p *Proxy) handshakeTimeout() time.Duration { return cmp.Or(p.HandshakeTimeout, 10*time.Second) }
+func (p *Proxy) dialTimeout() time.Duration      { return cmp.Or(p.DialTimeout, 10*time.Second) }

@@ -33,6 +33,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strconv"
 	"strings"
@@ -41,6 +42,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Domain is where the brokers of a cluster live unless the options say
@@ -167,7 +169,31 @@ func NewCluster(opts Options) (*Cluster, error) {
 		return nil, fmt.Errorf("kafkatest: starting the cluster: %w", err)
 	}
 	c.Kafka = kafka
+	kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), c.nothingTruncated)
 	return c, nil
+}
+
+// nothingTruncated answers consumers that ask, after a leader has moved, where
+// the epoch they have read from ended. Kfake says "unknown" until something has
+// been written under the new leader, which sends consumers back to the start;
+// but it never truncates a log either, so that no consumer has read too far.
+func (c *Cluster) nothingTruncated(request kmsg.Request) (kmsg.Response, error, bool) {
+	c.Kafka.KeepControl()
+	asked := request.(*kmsg.OffsetForLeaderEpochRequest)
+	answer := asked.ResponseKind().(*kmsg.OffsetForLeaderEpochResponse)
+	for _, t := range asked.Topics {
+		topic := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		topic.Topic = t.Topic
+		for _, p := range t.Partitions {
+			partition := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+			partition.Partition = p.Partition
+			partition.LeaderEpoch = p.LeaderEpoch
+			partition.EndOffset = math.MaxInt64
+			topic.Partitions = append(topic.Partitions, partition)
+		}
+		answer.Topics = append(answer.Topics, topic)
+	}
+	return answer, nil, true
 }
 
 // Close stops every broker and cuts every connection.

@@ -345,3 +345,50 @@ func TestDialerLeadsEveryNameUnderTheSuffixToTheProxy(t *testing.T) {
 		t.Errorf("asked: %v", got)
 	}
 }
+
+// answered receives a key for every answer that a client has read.
+type answered chan int16
+
+func (a answered) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, _ error) {
+	select {
+	case a <- key:
+	default: // nobody waits for so many
+	}
+}
+
+func TestConsumersKeepTheirPlaceWhenLeadersMove(t *testing.T) {
+	ctx := deadline(t)
+	answers := make(answered, 1000)
+	c := Start(t, Options{Topics: map[string]int32{"t": 1}})
+	client := direct(t, c, kgo.ConsumeTopics("t"), kgo.DefaultProduceTopic("t"), kgo.WithHooks(answers),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	for want := range int64(4) {
+		if err := client.ProduceSync(ctx, kgo.StringRecord("value")).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		var got *kgo.Record
+		for got == nil {
+			fetches := client.PollFetches(ctx)
+			if err := fetches.Err(); err != nil {
+				t.Fatal(err)
+			}
+			fetches.EachRecord(func(r *kgo.Record) { got = r })
+		}
+		if got.Offset != want {
+			t.Fatalf("got record %d, want %d", got.Offset, want)
+		}
+		// Nothing is written under the new leader's epoch before the consumer
+		// has asked where the old one ended.
+		if err := c.Kafka.MoveTopicPartition("t", 0, int32(want+1)%3); err != nil {
+			t.Fatal(err)
+		}
+		client.ForceMetadataRefresh()
+		for key := int16(-1); key != int16(kmsg.OffsetForLeaderEpoch); {
+			select {
+			case key = <-answers:
+			case <-ctx.Done():
+				t.Fatal("the consumer did not ask where the old leader's epoch ended")
+			}
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/internal/kafkatest"
+)
+
+func newClient(t testing.TB, d *kafkatest.Dialer, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	c, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers("bootstrap." + suffix + ":9092"),
+		kgo.Dialer(d.DialContext),
+	}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestClientsProduceAndConsumeAndNeverSeeABroker(t *testing.T) {
+	cluster := kafkatest.Start(t, kafkatest.Options{Topics: map[string]int32{"t": 6}})
+	r := start(t, cluster, cluster.Bootstrap(), nil)
+	d := r.dialer()
+	ctx := testContext(t)
+
+	producer := newClient(t, d, kgo.DefaultProduceTopic("t"))
+	const n = 1000
+	for i := range n {
+		producer.Produce(ctx, kgo.StringRecord(fmt.Sprint(i)), func(_ *kgo.Record, err error) {
+			if err != nil {
+				t.Errorf("produce: %v", err)
+			}
+		})
+	}
+	if err := producer.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+
+	consumer := newClient(t, d, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	seen := map[string]int{}
+	for len(seen) < n {
+		fetches := consumer.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { seen[string(r.Value)]++ })
+	}
+	for v, times := range seen {
+		if times != 1 {
+			t.Errorf("record %s read %d times", v, times)
+		}
+	}
+	if err := d.Err(); err != nil {
+		t.Error(err)
+	}
+	if asked := d.Asked(); !slices.Contains(asked, "b0.kafka.example:9092") || !slices.Contains(asked, "b2.kafka.example:9092") {
+		t.Errorf("the client asked for %v: want the brokers by their own names", asked)
+	}
+	st := r.Stats()
+	if st.Brokers != 3 || st.Requests == 0 || st.Rewritten == 0 || st.RequestBytes == 0 || st.ResponseBytes == 0 {
+		t.Errorf("Stats = %+v", st)
+	}
+}
+
+// TestManyConnectionsAtOnce is the load that must be clean under the race
+// detector: 200 clients that produce and consume together.
+func TestManyConnectionsAtOnce(t *testing.T) {
+	cluster := kafkatest.Start(t, kafkatest.Options{Topics: map[string]int32{"t": 3}})
+	r := start(t, cluster, cluster.Bootstrap(), nil)
+	d := r.dialer()
+	ctx := testContext(t)
+	const clients, records = 100, 10 // each client has a connection to bootstrap and to brokers
+
+	var wg sync.WaitGroup
+	for i := range clients {
+		wg.Go(func() {
+			c := newClient(t, d, kgo.DefaultProduceTopic("t"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+				kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"t": {int32(i % 3): kgo.NewOffset().AtStart()}}))
+			value := strings.Repeat(fmt.Sprintf("%04d", i), 250)
+			for range records {
+				if err := c.ProduceSync(ctx, &kgo.Record{Partition: int32(i % 3), Value: []byte(value)}).FirstErr(); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+			for mine := 0; mine < records; {
+				f := c.PollFetches(ctx)
+				if err := f.Err(); err != nil {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+				f.EachRecord(func(r *kgo.Record) {
+					if string(r.Value) == value {
+						mine++
+					}
+				})
+			}
+		})
+	}
+	wg.Wait()
+	if err := d.Err(); err != nil {
+		t.Error(err)
+	}
+	if st := r.Stats(); st.Accepted < 200 {
+		t.Errorf("%d connections: want 200 at the least", st.Accepted)
+	}
+}

@@ -22,6 +22,8 @@ type Scanner struct {
 	scanned atomic.Int64
 	streams atomic.Int64
 
+	found chan struct{} // closed with the first leak
+
 	mu    sync.Mutex
 	leaks []*Leak
 }
@@ -50,7 +52,7 @@ func (l *Leak) Error() string {
 
 // NewScanner returns a scanner for these words.
 func NewScanner(words ...string) *Scanner {
-	s := &Scanner{keep: around}
+	s := &Scanner{keep: around, found: make(chan struct{})}
 	for _, word := range words {
 		if word == "" {
 			panic("kafkatest: scanning for an empty word finds it everywhere")
@@ -84,6 +86,10 @@ func (s *Scanner) Reader(r io.Reader, name string) io.Reader {
 
 // Scanned returns how many bytes have been scanned, and in how many streams.
 func (s *Scanner) Scanned() (total, streams int64) { return s.scanned.Load(), s.streams.Load() }
+
+// Found returns a channel that is closed when something is found. Err is set by
+// then.
+func (s *Scanner) Found() <-chan struct{} { return s.found }
 
 // Leaks returns what was found, the first hundred at most.
 func (s *Scanner) Leaks() []*Leak {
@@ -132,11 +138,7 @@ func (t *stream) scan(p []byte) *Leak {
 		if first == nil || offset < first.Offset {
 			first = l
 		}
-		t.s.mu.Lock()
-		defer t.s.mu.Unlock()
-		if len(t.s.leaks) < maxLeaks {
-			t.s.leaks = append(t.s.leaks, l)
-		}
+		t.s.add(l)
 	}
 	for _, word := range t.s.words {
 		// The seam: words that begin in the past and end in p. Cut to less than
@@ -166,6 +168,19 @@ func (t *stream) scan(p []byte) *Leak {
 	t.offset += int64(len(p))
 	t.s.scanned.Add(int64(len(p)))
 	return first
+}
+
+func (s *Scanner) add(l *Leak) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.leaks) < maxLeaks {
+		s.leaks = append(s.leaks, l)
+	}
+	select {
+	case <-s.found:
+	default:
+		close(s.found)
+	}
 }
 
 func (t *stream) remember(p []byte) {

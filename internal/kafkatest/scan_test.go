@@ -56,6 +56,11 @@ func TestScannerFindsAWordOneByteAtATime(t *testing.T) {
 	if err == nil || s.Err() == nil {
 		t.Fatal("not found")
 	}
+	select {
+	case <-s.Found():
+	default:
+		t.Error("nobody who waits for a leak is told")
+	}
 	if string(got) != "broker-0.upstream.tes" {
 		t.Errorf("the reader was given %q: the read that ends the word is to give nothing", got)
 	}

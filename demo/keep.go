@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// keep says how to connect a client of one's own, and waits to be interrupted.
+func keep(ctx context.Context, st *stage, p *printer) error {
+	names := "bootstrap." + st.suffix
+	for _, r := range st.proxy.learned() {
+		names += " " + r.Name
+	}
+	ca, properties, hosts := filepath.Join(st.dir, "ca.pem"), filepath.Join(st.dir, "client.properties"), filepath.Join(st.dir, "client-hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 "+names+"\n"), 0o644); err != nil {
+		return err
+	}
+	p.line("These names must lead to this machine. For all clients, a line in /etc/hosts; take it out afterwards:")
+	p.line("")
+	p.line("  127.0.0.1 %s", names)
+	p.line("")
+	p.line("Java clients can do without: they take the same line from a file. Their TLS settings are in another,")
+	p.line("which --generate-certs wrote.")
+	p.line("")
+	p.line("  $ export KAFKA_OPTS=-Djdk.net.hosts.file=%s", hosts)
+	p.line("  $ kafka-topics.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("      --command-config %s --describe", properties)
+	p.line("  $ kafka-console-consumer.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("      --consumer.config %s --topic %s --from-beginning --max-messages 5", properties, topic)
+	p.line("")
+	p.line("In short, those settings are:")
+	p.line("")
+	for _, line := range []string{
+		"bootstrap.servers=" + st.bootstrap(),
+		"security.protocol=SSL",
+		"ssl.truststore.type=PEM",
+		"ssl.truststore.location=" + ca,
+	} {
+		p.line("  %s", line)
+	}
+	p.line("")
+	p.line("kcat:")
+	p.line("")
+	p.line("  $ kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -L", st.bootstrap(), ca)
+	p.line("")
+	p.line("The cluster lives in memory: it goes when this ends, and the folder with it. Ctrl-C ends it.")
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-st.proxy.ended:
+		if ctx.Err() != nil {
+			return nil // the terminal interrupts both
+		}
+		return fmt.Errorf("the proxy has ended: %w", st.proxy.exit())
+	}
+}

@@ -62,15 +62,6 @@ func (c *cursor) uvarint() int {
 	return v
 }
 
-// string16 passes over a string with a 16-bit length; -1 is null.
-func (c *cursor) string16() {
-	n := int(c.int16())
-	if n < -1 {
-		c.bad = true
-	}
-	c.take(max(n, 0))
-}
-
 // compactString returns a string's bytes; nil when it is null.
 func (c *cursor) compactString() []byte {
 	n := c.uvarint()

@@ -123,6 +123,12 @@ func (o *Owed) drop() {
 	o.count--
 }
 
+// owesToken reports whether a bare token has no answer yet.
+func (o *Owed) owesToken() bool {
+	p, ok := o.head()
+	return ok && p.kind == saslToken
+}
+
 // afterTokens returns the first request behind the bare tokens at the head.
 // Where there is one, the client holds the exchange of tokens to be over.
 func (o *Owed) afterTokens() (pending, bool) {

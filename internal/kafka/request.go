@@ -25,80 +25,89 @@ type Requests struct {
 	// Frames counts the requests whose header was read.
 	Frames int64
 
-	left int64  // bytes of the current frame still to come
-	hold []byte // the beginning of a frame whose header is not complete
+	left int64 // bytes of the current frame still to come
+	hold [requestHeader]byte
+	held int // how many bytes of a header that is cut are in hold
+	err  error
+
+	scanning bool // the current frame is a Produce whose acks are still to come
+	scan     scanner
+	produce  pending
 
 	afterHandshake bool // the frame before was SaslHandshake v0
 	tokens         int  // bare SASL tokens seen since
+	kerberos       bool // they are those of GSSAPI
 }
 
+// requestHeader is how long the part of a header is that all versions share:
+// the frame's length, API key, version and correlation id.
+const requestHeader = 12
+
 // AtBoundary reports whether all that was forwarded is whole frames.
-func (r *Requests) AtBoundary() bool { return r.left == 0 && len(r.hold) == 0 }
+func (r *Requests) AtBoundary() bool { return r.left == 0 && r.held == 0 }
 
 // Forward takes the next bytes of the stream, [MaxForward] at the most. It may
-// change p, and keeps none of it. An [Error] means that the client sent what cannot be forwarded; other
-// errors are Out's.
+// change p, and keeps none of it. An [Error] means that the client sent what
+// cannot be forwarded; other errors are Out's. Once there was one, every later
+// call returns it.
 func (r *Requests) Forward(p []byte) error {
+	if r.err == nil {
+		r.err = r.forward(p)
+	}
+	return r.err
+}
+
+func (r *Requests) forward(p []byte) error {
 	from := 0 // p[from:i] is to be forwarded
 	i := 0
 	for i < len(p) {
-		if r.left > 0 {
+		switch {
+		case r.scanning:
+			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
+			i += n
+			r.left -= int64(n)
+			switch status {
+			case failed:
+				return r.scan.err
+			case done:
+				r.scanning = false
+				if r.scan.acks == 0 {
+					break // there will be no response
+				}
+				if err := r.push(r.produce); err != nil {
+					return err
+				}
+			}
+
+		case r.left > 0:
 			n := min(r.left, int64(len(p)-i))
-			r.left -= n
 			i += int(n)
-			continue
-		}
-		if len(r.hold) == 0 {
-			h, need, err := r.parse(p[i:])
+			r.left -= n
+
+		case r.held > 0:
+			n, err := r.completeHeader(p[i:])
 			if err != nil {
 				return err
 			}
-			if need == 0 {
-				if err := r.admit(h, p[i:]); err != nil {
-					return err
-				}
-				r.left = h.size
-				continue
-			}
-			if err := r.write(p[from:i]); err != nil {
-				return err
-			}
-			r.hold = append(r.hold, p[i:]...)
-			return nil
-		}
-
-		// The header is cut: complete it, taking no more than it needs.
-		h, need, err := r.parse(r.hold)
-		if err != nil {
-			return err
-		}
-		if need > 0 {
-			n := min(need, len(p)-i)
-			r.hold = append(r.hold, p[i:i+n]...)
 			i += n
 			from = i
-			if n < need {
-				return nil
-			}
-			if h, need, err = r.parse(r.hold); err != nil {
+
+		default:
+			n, need, err := r.header(p[i:])
+			if err != nil {
 				return err
 			}
 			if need > 0 {
-				continue
+				if err := r.write(p[from:i]); err != nil {
+					return err
+				}
+				r.held = copy(r.hold[:], p[i:])
+				return nil
 			}
+			i += n
 		}
-		if err := r.admit(h, r.hold); err != nil {
-			return err
-		}
-		// What is held was taken up to a length or a field, so it may be the
-		// whole frame but never reaches beyond it.
-		r.left = h.size - int64(len(r.hold))
-		if err := r.write(r.hold); err != nil {
-			return err
-		}
-		r.hold = nil
 	}
-	return r.write(p[from:i])
+	return r.write(p[from:])
 }
 
 func (r *Requests) write(p []byte) error {
@@ -109,20 +118,41 @@ func (r *Requests) write(p []byte) error {
 	return err
 }
 
-// header is what a request's first bytes say.
-type header struct {
-	size         int64 // of the frame, its length field included
-	token        bool  // a bare SASL token: no header at all
-	key, version int16
-	correlation  int32
-	acks         int16 // of Produce; otherwise 1
+func (r *Requests) push(p pending) error {
+	if !r.Owed.push(p) {
+		return errClosed
+	}
+	return nil
 }
 
-// parse reads the header of the frame that begins at b[0]. When b is too short
-// it returns how many more bytes it needs at the least.
-func (r *Requests) parse(b []byte) (h header, need int, err error) {
+// completeHeader adds to the cut header that is held, and returns how many
+// bytes of p it took.
+func (r *Requests) completeHeader(p []byte) (int, error) {
+	_, need, err := r.header(r.hold[:r.held])
+	if err != nil {
+		return 0, err
+	}
+	n := copy(r.hold[r.held:r.held+need], p)
+	r.held += n
+	if n < need {
+		return n, nil
+	}
+	read, need, err := r.header(r.hold[:r.held])
+	if err != nil || need > 0 {
+		return n, err
+	}
+	r.left -= int64(r.held - read) // a token's first bytes may have been needed to tell it
+	err = r.write(r.hold[:r.held])
+	r.held = 0
+	return n, err
+}
+
+// header reads the header of the frame that begins at b[0], and notes what the
+// broker will owe for it. It returns how many bytes it read or, when b is too
+// short, how many more it needs at the least.
+func (r *Requests) header(b []byte) (n, need int, err error) {
 	if len(b) < 4 {
-		return h, 4 - len(b), nil
+		return 0, 4 - len(b), nil
 	}
 	size := int64(be32(b))
 	limit := int64(r.MaxFrame)
@@ -130,116 +160,117 @@ func (r *Requests) parse(b []byte) (h header, need int, err error) {
 		limit = DefaultMaxFrame
 	}
 	if size < 0 || size > limit {
-		return h, 0, frameError(0, "request of %d bytes: want 0 to %d (--max-frame-bytes)", size, limit)
+		return 0, 0, frameError(0, "request of %d bytes: want 0 to %d (--max-frame-bytes)", size, limit)
 	}
-	h.size = size + 4
 
 	if r.afterHandshake || r.tokens > 0 {
-		if size > 0 && len(b) < 5 {
-			return h, 1, nil
+		first := 4 + int(min(size, 4))
+		if len(b) < first {
+			return 0, first - len(b), nil
 		}
-		if h.token, err = r.isToken(b, size); h.token || err != nil {
-			return h, 0, err
+		token, err := r.isToken(b[4:first])
+		if err != nil {
+			return 0, 0, err
+		}
+		if token {
+			r.Frames++
+			r.left = size
+			r.afterHandshake = false
+			r.tokens++
+			return 4, 0, r.push(pending{kind: saslToken})
 		}
 	}
 
-	if size < 8 {
-		return h, 0, frameError(0, "request of %d bytes: shorter than a request header", size)
+	if size < requestHeader-4 {
+		return 0, 0, frameError(0, "request of %d bytes: shorter than a request header", size)
 	}
-	if len(b) < 12 {
-		return h, 12 - len(b), nil
+	if len(b) < requestHeader {
+		return 0, requestHeader - len(b), nil
 	}
-	h.key, h.version, h.correlation = be16(b[4:]), be16(b[6:]), be32(b[8:])
-	h.acks = 1
-	if h.key == keyProduce {
-		acks, need, err := produceAcks(b, h)
-		if need > 0 || err != nil {
-			return h, need, err
-		}
-		h.acks = acks
-	}
-	return h, 0, nil
-}
-
-// isToken tells a bare token from a request, after a SaslHandshake v0. The
-// first frame is always a token. Later ones are tokens as long as they do not
-// begin with a zero byte: requests begin with an API key below 256, and of all
-// mechanisms only PLAIN's token begins with zero, and PLAIN has but one.
-func (r *Requests) isToken(b []byte, size int64) (bool, error) {
-	if r.tokens > 0 {
-		return size == 0 || b[4] != 0, nil
-	}
-	switch r.Owed.saslState() {
-	case saslAccepted:
-		return true, nil
-	case saslWaiting:
-		// Whether this is a token depends on an answer that is not here yet.
-		return false, &Error{Key: keySaslHandshake, Version: 0, Offset: 0,
-			Reason: "the client sent more before the handshake was answered"}
-	default:
-		return false, nil
-	}
-}
-
-// produceAcks reads the acks of a Produce request: with 0 there will be no
-// response. Before it come the client id, in flexible versions (9) the tagged
-// fields of the header, and from version 3 the transactional id.
-func produceAcks(b []byte, h header) (acks int16, need int, err error) {
-	c := cursor{b: b, off: 12}
-	c.string16() // client id: never compact
-	if flexible := h.version >= 9; flexible {
-		c.tags()
-		c.compactString()
-	} else if h.version >= 3 {
-		c.string16()
-	}
-	acks = c.int16()
-	switch {
-	case c.bad || int64(c.off) > h.size:
-		return 0, 0, &Error{Key: h.key, Version: h.version, Offset: int64(min(c.off, len(b))),
-			Reason: "request: the frame ends before its acks, or a length is not valid"}
-	case c.off > len(b):
-		return 0, c.off - len(b), nil
-	}
-	return acks, 0, nil
-}
-
-// admit notes what the broker will owe for a request, or refuses it. b begins
-// with the frame.
-func (r *Requests) admit(h header, b []byte) error {
 	r.Frames++
-	if h.token {
-		r.afterHandshake = false
-		r.tokens++
-		return r.push(pending{kind: saslToken})
-	}
-	r.tokens, r.afterHandshake = 0, false
+	r.left = size + 4 - requestHeader
+	r.afterHandshake, r.tokens = false, 0
+	return requestHeader, 0, r.admit(b[:requestHeader], size+4)
+}
 
-	p := pending{correlation: h.correlation, key: h.key, version: h.version}
-	switch a := lookup(h.key); {
-	case h.key == keyAPIVersions && h.version > newestAPIVersions:
+// admit notes what the broker will owe for a request with this header in a
+// frame of size bytes, or refuses it.
+func (r *Requests) admit(b []byte, size int64) error {
+	p := pending{key: be16(b[4:]), version: be16(b[6:]), correlation: be32(b[8:])}
+	switch a := lookup(p.key); {
+	case p.key == keyAPIVersions && p.version > newestAPIVersions:
 		// The answer's form is not known here. Have the broker say that it does
 		// not know the version either: its error answer lists the versions it
 		// has, and the client asks again (KIP-511).
 		binary.BigEndian.PutUint16(b[6:], never)
-	case h.key == keySaslHandshake && h.version == 0:
+	case p.key == keySaslHandshake && p.version == 0:
 		p.kind = saslHandshake
 		r.afterHandshake = true
-	case a != nil && (h.version < 0 || h.version > a.newest):
-		return &Error{Key: h.key, Version: h.version, Offset: 6,
+	case a != nil && (p.version < 0 || p.version > a.newest):
+		return &Error{Key: p.key, Version: p.version, Offset: 6,
 			Reason: "request: the client uses a version that it was not offered, and its response could not be rewritten"}
 	case a != nil:
 		p.api = a
 	}
-	if h.acks == 0 {
-		return nil
+	if p.key != keyProduce {
+		return r.push(p)
 	}
-	return r.push(p)
+	// With acks 0 there will be no response: what is owed is known only then.
+	if r.left == 0 {
+		return &Error{Key: p.key, Version: p.version, Offset: size,
+			Reason: "request: the frame ends before its acks"}
+	}
+	r.produce = p
+	r.scanning = true
+	r.scan.start(produceRequests[p.version], requestHeader, size)
+	return nil
 }
 
-func (r *Requests) push(p pending) error {
-	if !r.Owed.push(p) {
-		return errClosed
+// isToken tells a bare token from a request, after a SaslHandshake v0, by up
+// to four bytes with which the frame begins. The first frame is always a
+// token. Later ones are tokens as long as they do not begin with a zero byte:
+// requests begin with an API key below 256, and of all mechanisms only PLAIN's
+// token begins with zero, and PLAIN has but one.
+//
+// Client and broker must agree on what is a token, for what answers a token is
+// not looked at. So nothing is let pass that a broker might see another way.
+func (r *Requests) isToken(first []byte) (bool, error) {
+	refuse := func(reason string) (bool, error) {
+		return false, &Error{Key: keySaslHandshake, Version: 0, Offset: 0, Reason: "request: " + reason}
 	}
-	return nil
+	if r.tokens == 0 {
+		switch r.Owed.saslState() {
+		case saslAccepted:
+			if likeAddressRequest(first) {
+				return refuse("the client sent a request where a SASL token belongs")
+			}
+			r.kerberos = len(first) > 0 && first[0] == 0x60 // a GSS-API token (RFC 2743, 3.1)
+			return true, nil
+		case saslWaiting:
+			// Whether this is a token depends on an answer that is not here yet.
+			return refuse("the client sent more before the handshake was answered")
+		default:
+			return false, nil
+		}
+	}
+	waiting := r.Owed.owesToken()
+	if len(first) == 0 || first[0] != 0 {
+		if waiting {
+			return refuse("the client sent a SASL token before the last one was answered")
+		}
+		return true, nil
+	}
+	// Only the exchange of GSSAPI ends with a token that is not answered.
+	if waiting && !r.kerberos {
+		return refuse("the client sent a request before its SASL token was answered")
+	}
+	return false, nil
+}
+
+// likeAddressRequest reports whether a frame that begins so could be a request
+// for addresses. No token of a known mechanism is taken for one: PLAIN's begins
+// with zero, but its third and fourth byte are of a user name or password,
+// which do not begin with control characters.
+func likeAddressRequest(first []byte) bool {
+	return len(first) == 4 && lookup(be16(first)) != nil && uint16(be16(first[2:])) < 32
 }

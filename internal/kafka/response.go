@@ -56,6 +56,11 @@ type Responses struct {
 	req  pending // what it answers
 	scan scanner
 	kept []byte // the bytes of it that were kept from earlier calls
+	err  error
+
+	// streamed is the shortest response that is streamed though it ends with
+	// addresses. 0: wholeFrame+1. Tests lower it, to try every cut.
+	streamed int64
 }
 
 // mode is how the current frame is handled.
@@ -77,8 +82,16 @@ func (r *Responses) AtBoundary() bool { return r.mode == atHeader && len(r.kept)
 
 // Forward takes the next bytes of the stream, and keeps none of p. An [Error]
 // means that the broker sent what cannot be forwarded: no address of that
-// frame has been. Other errors are Out's.
+// frame has been. Other errors are Out's. Once there was one, every later call
+// returns it.
 func (r *Responses) Forward(p []byte) error {
+	if r.err == nil {
+		r.err = r.forward(p)
+	}
+	return r.err
+}
+
+func (r *Responses) forward(p []byte) error {
 	from := 0 // p[from:i] waits to be forwarded or, in the modes that keep, to be kept
 	i := 0
 	for i < len(p) {
@@ -336,12 +349,12 @@ func (r *Responses) begin(req pending, size, read int64) {
 		r.advance(0)
 	case l.tail == noTail:
 		r.mode = keepHead
-		r.scan.start(l, size)
-	case size <= wholeFrame:
+		r.scan.start(l, read, size)
+	case r.streamed == 0 && size <= wholeFrame, size < r.streamed:
 		r.mode = keepWhole
 	default:
 		r.mode = scanBody
-		r.scan.start(l, size)
+		r.scan.start(l, read, size)
 	}
 }
 
@@ -378,7 +391,7 @@ func (r *Responses) writeWhole(b []byte) error {
 		return r.writeAPIVersions(b)
 	}
 	l := r.req.api.versions[r.req.version]
-	r.scan.start(l, r.size)
+	r.scan.start(l, 8, r.size)
 	n, status := r.scan.scan(b[8:])
 	if status == failed {
 		return r.scan.err

@@ -28,6 +28,7 @@ const (
 	opTag                     // the number of a tagged field
 	opTagSize                 // its size
 	opTagEnd                  // the end of a tagged field that was walked
+	opAcks                    // of a Produce request
 	opTail                    // here the scanner stops once, to let the tail be kept
 	opDone                    // behind the last address
 )
@@ -73,6 +74,7 @@ type scanner struct {
 
 	host  address // the address being read
 	found []address
+	acks  int16
 	err   *Error
 }
 
@@ -81,14 +83,14 @@ type loop struct {
 	body int
 }
 
-// start prepares for a frame of size bytes, its length field included, from
-// behind the correlation id.
-func (s *scanner) start(l *layout, size int64) {
+// start prepares for a frame of size bytes, its length field included, of which
+// off have been read.
+func (s *scanner) start(l *layout, off, size int64) {
 	found := s.found[:0]
 	if cap(found) > 1024 { // do not keep what one huge cluster once needed
 		found = nil
 	}
-	*s = scanner{layout: l, off: 8, end: size, found: found}
+	*s = scanner{layout: l, off: off, end: size, found: found}
 }
 
 // status is why scan returned.
@@ -226,6 +228,14 @@ func (s *scanner) scan(p []byte) (n int, _ status) {
 				return i, failed
 			}
 
+		case opAcks:
+			v, used, ok := s.fixed(p[i:], 2)
+			i += used
+			if !ok {
+				return i, s.short()
+			}
+			s.acks = int16(v)
+
 		case opTail:
 			s.pc++
 			return i, atTail
@@ -281,7 +291,7 @@ func (s *scanner) fail(o *op, format string, args ...any) {
 		Key:     s.layout.key,
 		Version: s.layout.version,
 		Offset:  s.off,
-		Reason:  "response: " + o.name + ": " + fmt.Sprintf(format, args...),
+		Reason:  s.layout.what + ": " + o.name + ": " + fmt.Sprintf(format, args...),
 	}
 }
 

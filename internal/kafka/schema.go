@@ -63,7 +63,7 @@ var schemas = []schema{
 		},
 	},
 	{
-		key: keyProduce, name: "Produce", newest: 13, flexible: 9, rewritten: 10, tail: taggedEndpoints,
+		key: keyProduce, name: "Produce", newest: 13, flexible: 9, rewritten: 9, tail: taggedEndpoints,
 		fields: []field{
 			{name: "responses", is: arrayField, of: []field{
 				{name: "name", is: stringField, until: 12},
@@ -85,7 +85,7 @@ var schemas = []schema{
 		},
 	},
 	{
-		key: keyFetch, name: "Fetch", newest: 18, flexible: 12, rewritten: 16, tail: taggedEndpoints,
+		key: keyFetch, name: "Fetch", newest: 18, flexible: 12, rewritten: 12, tail: taggedEndpoints,
 		fields: []field{
 			{name: "throttle_time_ms", is: int32Field, since: 1},
 			{name: "error_code", is: int16Field, since: 7},
@@ -168,7 +168,9 @@ var schemas = []schema{
 }
 
 // endpoints is the array that ends the four long responses. KIP-951 made it
-// tagged field 0 of Produce and Fetch, KIP-932 a plain field of the share APIs.
+// tagged field 0 of Produce (10) and Fetch (16), KIP-932 a plain field of the
+// share APIs. Brokers that do not look at the version when they write a tagged
+// field send it in every flexible version, so it is looked for in all of them.
 var endpoints = field{name: "node_endpoints", is: arrayField, of: []field{
 	{name: "node_id", is: nodeField},
 	{name: "host", is: hostField},
@@ -246,6 +248,7 @@ var layouts = compileAll()
 
 // layout is a schema compiled for one version.
 type layout struct {
+	what         string // "request" or "response", for errors
 	key, version int16
 	flexible     bool
 	tail         tail
@@ -298,7 +301,30 @@ func compile(s *schema, version int16) *layout {
 		c.tags("tags", nil)
 	}
 	c.emit(op{do: opDone})
-	return &layout{key: s.key, version: version, flexible: c.flexible, tail: s.tail, ops: c.ops}
+	return &layout{what: "response", key: s.key, version: version, flexible: c.flexible, tail: s.tail, ops: c.ops}
+}
+
+// produceRequests says, for each version of Produce, how a request is walked
+// from behind its correlation id up to its acks.
+var produceRequests = compileProduceRequests()
+
+func compileProduceRequests() []*layout {
+	all := make([]*layout, schemaFor(keyProduce).newest+1)
+	for i := range all {
+		version := int16(i)
+		c := compiler{version: version, flexible: version >= 9}
+		c.emit(op{do: opSkipSized, length: int16Length, name: "client_id"}) // never compact
+		if c.flexible {
+			c.tags("header tags", nil) // request header v2
+		}
+		if version >= 3 {
+			c.field("", field{name: "transactional_id", is: stringField}) // KIP-98
+		}
+		c.emit(op{do: opAcks, name: "acks"})
+		c.emit(op{do: opDone})
+		all[i] = &layout{what: "request", key: keyProduce, version: version, flexible: c.flexible, ops: c.ops}
+	}
+	return all
 }
 
 type compiler struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // keep says how to connect a client of one's own, and waits to be interrupted.
@@ -26,7 +27,7 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	p.line("")
 	p.line("  $ export KAFKA_OPTS=-Djdk.net.hosts.file=%s", hosts)
 	p.line("  $ kafka-topics.sh --bootstrap-server %s \\", st.bootstrap())
-	p.line("      --command-config %s --describe", properties)
+	p.line("      --command-config %s --list", properties)
 	p.line("  $ kafka-console-consumer.sh --bootstrap-server %s \\", st.bootstrap())
 	p.line("      --consumer.config %s --topic %s --from-beginning --max-messages 5", properties, topic)
 	p.line("")
@@ -50,9 +51,12 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	case <-ctx.Done():
 		return nil
 	case <-st.proxy.ended:
-		if ctx.Err() != nil {
-			return nil // the terminal interrupts both
-		}
+	}
+	// A terminal interrupts both, and either may hear of it first.
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(time.Second):
 		return fmt.Errorf("the proxy has ended: %w", st.proxy.exit())
 	}
 }

@@ -43,7 +43,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	s, err := parse(args, stderr)
+	s, err := parse(args, stdout, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func parse(args []string, stderr io.Writer) (settings, error) {
+func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -72,17 +72,13 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.suffix, "suffix", "kafka.example", "domain under which clients see the brokers")
 	flags.IntVar(&s.records, "records", 200_000, "how many records of 1 KiB to send through, at most: after 10 s it is enough")
 	flags.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
-	flags.Usage = func() {
-		fmt.Fprintln(stderr, "Usage: go run ./demo [flags]\n\nShows kafka-sni-proxy between a Kafka cluster and its clients, on this machine alone.\n\nFlags:")
-		flags.VisitAll(func(f *flag.Flag) {
-			fmt.Fprintf(stderr, "  --%-12s %s", f.Name, f.Usage)
-			if f.DefValue != "" && f.DefValue != "false" {
-				fmt.Fprintf(stderr, " (default %s)", f.DefValue)
-			}
-			fmt.Fprintln(stderr)
-		})
-	}
+	flags.Usage = func() {} // for --help alone: a mistake is better seen without it
 	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage(stdout, flags)
+		} else {
+			fmt.Fprintln(stderr, "See --help.")
+		}
 		return s, err
 	}
 	var problem string
@@ -96,8 +92,24 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	default:
 		return s, nil
 	}
-	fmt.Fprintf(stderr, "demo: %s; see --help\n", problem)
+	fmt.Fprintf(stderr, "%s\nSee --help.\n", problem)
 	return s, errors.New(problem)
+}
+
+func usage(w io.Writer, flags *flag.FlagSet) {
+	fmt.Fprint(w, `Usage: go run ./demo [flags]
+
+Shows kafka-sni-proxy between a Kafka cluster and its clients, on this machine alone.
+
+Flags:
+`)
+	flags.VisitAll(func(f *flag.Flag) {
+		fmt.Fprintf(w, "  --%-12s %s", f.Name, f.Usage)
+		if f.DefValue != "" && f.DefValue != "false" {
+			fmt.Fprintf(w, " (default %s)", f.DefValue)
+		}
+		fmt.Fprintln(w)
+	})
 }
 
 // demo is the whole story: set the stage, send records through, look at what
@@ -142,18 +154,12 @@ func demo(ctx context.Context, s settings, p *printer) error {
 	if s.keep {
 		cancel()
 		p.step("Your own client")
-		if err := keep(ctx, st, p); err != nil {
-			return st.explain(err)
-		}
+		return st.explain(keep(ctx, st, p))
 	}
 	if err := st.stopProxy(); err != nil {
 		return st.explain(err)
 	}
 	p.line("")
-	if s.keep {
-		p.line("Stopped.")
-		return nil
-	}
 	p.line("OK. Every byte went through the proxy, in %.1f s.", time.Since(began).Seconds())
 	return nil
 }

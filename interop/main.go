@@ -1,0 +1,161 @@
+// Interop runs real Kafka clients through the proxy against a real Apache
+// Kafka cluster of three brokers, and prints a table of what worked.
+//
+// The brokers advertise names that only the proxy can resolve, and the
+// clients can resolve only the proxy's names: an address that slips through
+// unchanged breaks the client that follows it. On top of that, what clients
+// print and log, and every byte they are sent, is searched for upstream names.
+//
+//	go run ./interop                 everything
+//	go run ./interop --run 'sasl'    some scenarios
+//	go run ./interop --direct        the same clients without the proxy: is it the proxy, or the test?
+//
+// It needs Go, a JDK (17 or later), Maven and OpenSSL; what else it needs it
+// fetches from Maven Central once and keeps in interop/.cache.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	os.Exit(run())
+}
+
+// options are the command line.
+type options struct {
+	filter  *regexp.Regexp
+	timeout time.Duration
+	keep    bool
+	direct  bool
+	records int
+}
+
+func run() int {
+	var o options
+	pattern := flag.String("run", "", "play only the scenarios whose name matches this `regexp`")
+	list := flag.Bool("list", false, "list the scenarios and end")
+	flag.DurationVar(&o.timeout, "timeout", 25*time.Minute, "end the whole run after this `time`")
+	flag.BoolVar(&o.keep, "keep", false, "keep the work folder, with all logs, after a good run too")
+	flag.BoolVar(&o.direct, "direct", false, "connect clients to the brokers instead of the proxy")
+	flag.IntVar(&o.records, "perf-records", 1_000_000, "how many records of 1000 bytes the perf tools send and read")
+	flag.Parse()
+	var err error
+	if o.filter, err = regexp.Compile(*pattern); err != nil || flag.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "interop: --run wants a regular expression, and nothing follows the flags:", err)
+		return 2
+	}
+	if *list {
+		for _, s := range scenarios {
+			fmt.Println(s.name)
+		}
+		return 0
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the run took longer than --timeout %s", o.timeout))
+	defer cancel()
+	ctx = endWithParent(ctx)
+
+	work, err := os.MkdirTemp("", "kafka-sni-proxy-interop-")
+	if err == nil {
+		err = interop(ctx, o, work)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "\ninterop: %s\n\nlogs are in %s\n", err, work)
+		return 1
+	}
+	if o.keep {
+		fmt.Println("logs are in", work)
+	} else if err := os.RemoveAll(work); err != nil {
+		fmt.Fprintln(os.Stderr, "interop:", err)
+		return 1
+	}
+	return 0
+}
+
+// endWithParent ends the run when the program that started it is gone: `go
+// run` and make, when they are terminated, do not tell their children.
+func endWithParent(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	parent := os.Getppid()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+				if os.Getppid() != parent {
+					cancel(errors.New("the program that started this run has ended"))
+				}
+			}
+		}
+	}()
+	return ctx
+}
+
+// interop prepares the stage, plays the scenarios and prints the table.
+func interop(ctx context.Context, o options, work string) (err error) {
+	begin := time.Now()
+	root, err := moduleRoot(ctx)
+	if err != nil {
+		return err
+	}
+	chosen := choose(o)
+	if len(chosen) == 0 {
+		return errors.New("--run matches no scenario; --list shows them")
+	}
+	fmt.Println("logs:", work)
+	s, err := setStage(ctx, o, root, work)
+	defer func() { err = errors.Join(err, s.strike()) }()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("cluster and proxies are up after %s\n\n", time.Since(begin).Round(time.Second))
+
+	var results table
+	for _, one := range chosen {
+		if ctx.Err() != nil {
+			results.add(row{name: one.name, err: context.Cause(ctx)})
+			continue
+		}
+		fmt.Printf("%-22s ", one.name)
+		result := s.perform(ctx, one, filepath.Join(work, "scenarios", one.name))
+		fmt.Println(result)
+		results.add(result)
+	}
+	fmt.Print("\n", &results)
+	fmt.Printf("\n%s in all\n", time.Since(begin).Round(time.Second))
+	return results.verdict()
+}
+
+func choose(o options) []scenario {
+	var chosen []scenario
+	for _, s := range scenarios {
+		if o.filter.MatchString(s.name) && !(o.direct && s.needsProxy) {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen
+}
+
+func moduleRoot(ctx context.Context) (string, error) {
+	output, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	file := strings.TrimSpace(string(output))
+	if err != nil || filepath.Base(file) != "go.mod" {
+		return "", fmt.Errorf("run this inside the module: go env GOMOD says %q: %w", file, err)
+	}
+	return filepath.Dir(file), nil
+}

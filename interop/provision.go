@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Versions are named in maven/*/pom.xml; these are for messages only.
+const (
+	brokerVersion = "4.3.1"
+	clientVersion = "4.4.0"
+)
+
+const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+// software is everything the run starts that is not on the machine: jars from
+// Maven Central, and what is built from this tree.
+type software struct {
+	root    string // of the module
+	kafka   string // folder of jars: broker, tools, their client, log4j
+	clients string // folder of jars: the client under test
+	classes string // the programs of interop/java
+	proxy   string // the binary
+}
+
+// provision fetches what is not cached yet and builds the rest. The jars of a
+// pom file are kept under its hash, so that a changed version is fetched anew.
+func provision(ctx context.Context, root, work string) (*software, error) {
+	s := &software{root: root, classes: filepath.Join(work, "classes"), proxy: filepath.Join(work, "kafka-sni-proxy")}
+	var err error
+	if s.kafka, err = s.jars(ctx, work, "kafka"); err != nil {
+		return nil, err
+	}
+	if s.clients, err = s.jars(ctx, work, "clients"); err != nil {
+		return nil, err
+	}
+	sources, err := filepath.Glob(filepath.Join(root, "interop", "java", "*.java"))
+	if err != nil {
+		return nil, err
+	}
+	javac := append([]string{"javac", "-Xlint:all", "-Werror", "-d", s.classes, "-cp", filepath.Join(s.clients, "*")}, sources...)
+	if _, err := runToEnd(ctx, command{Args: javac, Dir: work}); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// buildProxy builds the binary as `make build` does.
+func (s *software) buildProxy(ctx context.Context, work string) error {
+	_, err := runToEnd(ctx, command{
+		Name: "go-build",
+		Args: []string{"env", "CGO_ENABLED=0", "go", "build", "-C", s.root, "-o", s.proxy, "./cmd/kafka-sni-proxy"},
+		Dir:  work,
+	})
+	return err
+}
+
+func (s *software) jars(ctx context.Context, work, name string) (string, error) {
+	pom := filepath.Join(s.root, "interop", "maven", name, "pom.xml")
+	content, err := os.ReadFile(pom)
+	if err != nil {
+		return "", err
+	}
+	cache := filepath.Join(s.root, "interop", ".cache")
+	folder := filepath.Join(cache, fmt.Sprintf("%s-%x", name, sha256.Sum256(content))[:len(name)+9])
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	fmt.Printf("fetching the jars of %s from Maven Central …\n", name)
+	partial := folder + ".partial"
+	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(cache, 0o755)); err != nil {
+		return "", err
+	}
+	mvn := []string{"mvn", "-B", "-q", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + partial}
+	for attempt := 1; ; attempt++ {
+		_, err := runToEnd(ctx, command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
+		if err == nil {
+			return folder, os.Rename(partial, folder)
+		}
+		if attempt == 4 || ctx.Err() != nil {
+			return "", fmt.Errorf("fetching the jars of %s: %w", name, err)
+		}
+		// Registries have bad minutes; later attempts continue from what
+		// Maven has kept in its own cache.
+		pause := time.Duration(attempt*attempt) * 3 * time.Second
+		fmt.Printf("  attempt %d did not work, next one in %s\n", attempt, pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// suffix is the domain under which clients see the cluster.
+const suffix = "edge.test"
+
+// proxyCerts is a folder filled by the proxy's own --generate-certs.
+type proxyCerts struct {
+	dir    string
+	server tls.Certificate
+	client tls.Certificate
+	pool   *x509.CertPool
+}
+
+func generateCerts(ctx context.Context, s *software, dir string) (*proxyCerts, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	_, err := runToEnd(ctx, command{Name: "generate-certs", Dir: dir, Args: []string{s.proxy, "--sni-suffix", suffix, "--generate-certs"}})
+	if err != nil {
+		return nil, err
+	}
+	c := &proxyCerts{dir: dir, pool: x509.NewCertPool()}
+	ca, err := os.ReadFile(c.path("ca.pem"))
+	if err != nil {
+		return nil, err
+	}
+	if !c.pool.AppendCertsFromPEM(ca) {
+		return nil, errors.New("the generated ca.pem holds no certificate")
+	}
+	if c.server, err = tls.LoadX509KeyPair(c.path("server.pem"), c.path("server_key.pem")); err != nil {
+		return nil, err
+	}
+	c.client, err = tls.LoadX509KeyPair(c.path("client.pem"), c.path("client_key.pem"))
+	return c, err
+}
+
+func (c *proxyCerts) path(file string) string { return filepath.Join(c.dir, file) }
+
+// proxy is one running kafka-sni-proxy, and the tap in front of it if it has one.
+type proxy struct {
+	*process
+	port  int // what it is bound to
+	admin int
+	tap   *tap
+}
+
+// proxySetup is how a proxy is started.
+type proxySetup struct {
+	Name     string
+	Listener string   // the brokers' listener it leads to
+	Args     []string // further flags
+	Tapped   bool
+}
+
+// startProxy starts a proxy and waits until it says that it is ready.
+func startProxy(ctx context.Context, s *software, c *cluster, certs *proxyCerts, ports *freePorts, dir string, setup proxySetup) (*proxy, error) {
+	p := &proxy{port: ports.take(), admin: ports.take()}
+	hosts := filepath.Join(dir, "upstream-hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"), 0o644); err != nil {
+		return nil, err
+	}
+	args := []string{s.proxy,
+		"--bind", fmt.Sprintf("127.0.0.1:%d", p.port),
+		"--sni-suffix", suffix,
+		"--cert", certs.path("server.pem"),
+		"--key", certs.path("server_key.pem"),
+		"--upstream", c.bootstrap(setup.Listener),
+		"--upstream-ca-certs", c.ca.file,
+		"--hosts-file", hosts,
+		"--admin-bind", fmt.Sprintf("127.0.0.1:%d", p.admin),
+		"--log-level", "debug",
+	}
+	if setup.Tapped {
+		if err := p.startTap(ctx, certs, ports.take()); err != nil {
+			return nil, err
+		}
+		args = append(args, "--advertised-port", fmt.Sprint(p.clientPort()))
+	}
+	var err error
+	p.process, err = start(ctx, command{Name: "proxy-" + setup.Name, Dir: dir, Args: append(args, setup.Args...)})
+	if err != nil {
+		return nil, err
+	}
+	return p, watch(ctx, "waiting for the proxy to be ready", func() error {
+		if err := p.ended(); err != nil {
+			return err
+		}
+		return p.ready(ctx)
+	})
+}
+
+func (p *proxy) startTap(ctx context.Context, certs *proxyCerts, port int) error {
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	p.tap = &tap{
+		listener: listener,
+		server:   &tls.Config{Certificates: []tls.Certificate{certs.server}},
+		client:   &tls.Config{RootCAs: certs.pool},
+		target:   fmt.Sprintf("127.0.0.1:%d", p.port),
+	}
+	go p.tap.serve(ctx)
+	return nil
+}
+
+// clientPort is where clients connect to.
+func (p *proxy) clientPort() int {
+	if p.tap != nil {
+		return p.tap.listener.Addr().(*net.TCPAddr).Port
+	}
+	return p.port
+}
+
+func (p *proxy) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", p.admin), nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz says %s", response.Status)
+	}
+	return nil
+}
+
+// endpoint is one way for a client to reach the cluster: where it starts, the
+// names it can resolve, and the settings it needs.
+type endpoint struct {
+	name      string
+	bootstrap string
+	hosts     string         // file for Java, with all the names there are
+	settings  []string       // lines of Java properties
+	pool      *x509.CertPool // for Go clients
+	proxied   bool
+	tap       *tap
+}
+
+// with returns the endpoint with more settings for Java clients; of two lines
+// for one setting the later one counts.
+func (e *endpoint) with(settings ...string) *endpoint {
+	changed := *e
+	changed.settings = append(append([]string{}, e.settings...), settings...)
+	return &changed
+}
+
+// endpoint is how clients reach the cluster through the proxy. The names are
+// those that the proxy is to give: a client that is told any other name finds
+// nothing.
+func (p *proxy) endpoint(certs *proxyCerts, name, hosts, protocol string) *endpoint {
+	return &endpoint{
+		name:      name,
+		bootstrap: fmt.Sprintf("bootstrap.%s:%d", suffix, p.clientPort()),
+		hosts:     hosts,
+		settings:  javaTLS(protocol, certs.path("ca.pem")),
+		pool:      certs.pool,
+		proxied:   true,
+		tap:       p.tap,
+	}
+}
+
+// direct is how clients would reach a listener without a proxy.
+func (c *cluster) direct(listener, protocol string) (*endpoint, error) {
+	var names []string
+	for _, b := range c.brokers {
+		names = append(names, b.name)
+	}
+	hosts := filepath.Join(c.dir, "direct-hosts")
+	return &endpoint{
+		name:      "direct-" + listener,
+		bootstrap: c.bootstrap(listener),
+		hosts:     hosts,
+		settings:  javaTLS(protocol, c.ca.file),
+		pool:      c.ca.pool,
+	}, writeHosts(hosts, names)
+}
+
+// writeHosts writes a hosts file in which all names are this machine.
+func writeHosts(path string, names []string) error {
+	var content []byte
+	for _, name := range names {
+		content = fmt.Appendf(content, "127.0.0.1 %s\n", name)
+	}
+	return os.WriteFile(path, content, 0o644)
+}
+
+func javaTLS(protocol, ca string) []string {
+	return []string{
+		"security.protocol=" + protocol,
+		"ssl.truststore.type=PEM",
+		"ssl.truststore.location=" + ca,
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// setStage provides software, certificates, the cluster and the proxies. What
+// it returns is to be struck, after an error too.
+func setStage(ctx context.Context, o options, root, work string) (*stage, error) {
+	s := &stage{perfRecords: o.records, direct: o.direct, proxies: map[string]*proxy{}}
+	software, err := provision(ctx, root, work)
+	if err != nil {
+		return s, err
+	}
+	s.java = &java{software: software}
+	ports := newFreePorts()
+	if s.cluster, err = startCluster(ctx, s.java, ports, filepath.Join(work, "cluster")); err != nil {
+		return s, err
+	}
+	if s.directTLS, err = s.cluster.direct(listenTLS, "SSL"); err != nil {
+		return s, err
+	}
+	if o.direct {
+		s.tls, s.tapped = s.directTLS, s.directTLS
+		s.sasl, err = s.cluster.direct(listenSASL, "SASL_SSL")
+		return s, err
+	}
+
+	if err := software.buildProxy(ctx, work); err != nil {
+		return s, err
+	}
+	dir := filepath.Join(work, "proxies")
+	if s.certs, err = generateCerts(ctx, software, filepath.Join(dir, "certs")); err != nil {
+		return s, err
+	}
+	upstream, err := s.cluster.ca.issue("proxy")
+	if err != nil {
+		return s, err
+	}
+	byID := filepath.Join(dir, "hosts-by-id")
+	byRule := filepath.Join(dir, "hosts-by-rule")
+	if err := errors.Join(
+		writeHosts(byID, underSuffix("bootstrap", "b1", "b2", "b3")),
+		writeHosts(byRule, underSuffix("bootstrap", "node-1-of-ours", "node-2-of-ours", "node-3-of-ours")),
+	); err != nil {
+		return s, err
+	}
+	for _, one := range []struct {
+		setup    proxySetup
+		endpoint **endpoint
+		hosts    string
+		protocol string
+	}{
+		{proxySetup{Name: "tls", Listener: listenTLS}, &s.tls, byID, "SSL"},
+		{proxySetup{Name: "tls-tapped", Listener: listenTLS, Tapped: true}, &s.tapped, byID, "SSL"},
+		{proxySetup{Name: "sasl", Listener: listenSASL, Tapped: true,
+			Args: []string{"--broker-mapping-rule", `^broker-([0-9]+)\..*$::node-$1-of-ours.` + suffix}}, &s.sasl, byRule, "SASL_SSL"},
+		{proxySetup{Name: "mtls", Listener: listenMTLS,
+			Args: []string{"--mtls-enable", "--ca-certs", s.certs.path("ca.pem"), "--upstream-cert", upstream.cert, "--upstream-key", upstream.key}}, &s.mtls, byID, "SSL"},
+	} {
+		p, err := startProxy(ctx, software, s.cluster, s.certs, ports, dir, one.setup)
+		if p != nil {
+			s.proxies[one.setup.Name] = p
+		}
+		if err != nil {
+			return s, err
+		}
+		*one.endpoint = p.endpoint(s.certs, one.setup.Name, one.hosts, one.protocol)
+	}
+	return s, nil
+}
+
+func underSuffix(labels ...string) []string {
+	var names []string
+	for _, label := range labels {
+		names = append(names, label+"."+suffix)
+	}
+	return names
+}
+
+// strike ends everything that was started. The proxies go first, and are to
+// say that they went in good order.
+func (s *stage) strike() error {
+	var problems []error
+	for name, p := range s.proxies {
+		if p.process != nil {
+			if code := p.process.stop(20 * time.Second); code != 0 {
+				problems = append(problems, fmt.Errorf("proxy %s ended with status %d instead of 0 when told to (see %s)", name, code, p.out))
+			}
+		}
+		if p.tap != nil {
+			p.tap.stop()
+		}
+	}
+	if s.cluster != nil {
+		s.cluster.stop()
+	}
+	return errors.Join(problems...)
+}
+
+// perform plays one scenario and then looks for upstream names in everything
+// its clients wrote and were sent.
+func (s *stage) perform(ctx context.Context, one scenario, dir string) row {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, one.limit, fmt.Errorf("the scenario took longer than %s", one.limit))
+	defer cancel()
+	for _, p := range s.proxies {
+		if p.tap != nil {
+			p.tap.allow.Store(one.listenersAllowed)
+		}
+	}
+	err := os.MkdirAll(dir, 0o755)
+	var figures string
+	if err == nil {
+		figures, err = one.play(ctx, &scene{stage: s, dir: dir})
+	}
+	// Clients that a failed scenario has left behind end with its context.
+	cancel()
+	leaks, scanErr := scanFiles(dir, one.listenersAllowed)
+	for name, p := range s.proxies {
+		if p.tap != nil {
+			for _, leak := range p.tap.takeLeaks() {
+				leaks = append(leaks, "tap of "+name+" "+leak)
+			}
+		}
+	}
+	err = errors.Join(err, scanErr)
+	if len(leaks) > 0 {
+		err = errors.Join(err, fmt.Errorf("%d upstream names reached a client, among them:\n  %s", len(leaks), strings.Join(leaks[:min(5, len(leaks))], "\n  ")))
+	}
+	return row{name: one.name, took: time.Since(begin), figures: figures, err: err}
+}

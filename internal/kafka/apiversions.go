@@ -51,7 +51,7 @@ func (r *Responses) writeAPIVersions(b []byte) error {
 		version = 0
 	}
 	if version > newestAPIVersions {
-		return r.fail("the broker answered a version whose form is not known")
+		return r.failAt(8, "the broker answered a version whose form is not known")
 	}
 	flexible := version >= 3
 	head := c.off
@@ -74,8 +74,8 @@ func (r *Responses) writeAPIVersions(b []byte) error {
 		}
 		changed = changed || limited && a.max > newest
 	}
-	if c.bad || c.short() {
-		return r.fail("its list of APIs is cut short")
+	if c.bad || c.short() || count < -1 {
+		return r.failAt(min(c.off, len(b)), "its list of APIs is not valid, or cut short")
 	}
 	if !changed {
 		return r.write(b)

@@ -238,7 +238,11 @@ func recycle(b []byte) {
 }
 
 func (r *Responses) fail(format string, args ...any) *Error {
-	e := frameError(r.size-r.left, "response: "+format, args...)
+	return r.failAt(int(r.size-r.left), format, args...)
+}
+
+func (r *Responses) failAt(offset int, format string, args ...any) *Error {
+	e := frameError(int64(offset), "response: "+format, args...)
 	e.Key, e.Version = r.req.key, r.req.version
 	return e
 }

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"kafka-sni-proxy/internal/proxy"
+)
+
+// serveAdmin answers /metrics, /healthz and /readyz until stop is called.
+func serveAdmin(c *config) (stop func()) {
+	server := &http.Server{
+		Handler:           adminHandler(c.proxy),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := server.Serve(c.admin); !errors.Is(err, http.ErrServerClosed) {
+			c.log.Error("metrics and health checks have ended", "error", err)
+		}
+	}()
+	c.log.Info("metrics and health checks", "address", c.admin.Addr().String())
+	return func() {
+		server.Close()
+		<-ended
+	}
+}
+
+func adminHandler(p *proxy.Proxy) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		metrics{p},
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("GET /readyz", &readiness{proxy: p})
+	return mux
+}
+
+// readiness answers whether a new client would be served: the proxy is not
+// draining, and an upstream can be reached. It asks the upstream at most once
+// in a few seconds, however many ask it.
+type readiness struct {
+	proxy *proxy.Proxy
+
+	mu      sync.Mutex
+	checked time.Time
+	problem error
+}
+
+const (
+	readinessTTL     = 5 * time.Second
+	readinessTimeout = 5 * time.Second
+)
+
+func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	if err := r.check(); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (r *readiness) check() error {
+	if r.proxy.Stats().Draining {
+		return errors.New("draining")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.checked.IsZero() || time.Since(r.checked) > readinessTTL {
+		// Not the request's context: the answer is for those who ask next, too.
+		ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
+		defer cancel()
+		r.problem = r.proxy.CheckUpstream(ctx)
+		r.checked = time.Now()
+	}
+	if r.problem != nil {
+		return fmt.Errorf("no upstream can be reached: %w", r.problem)
+	}
+	return nil
+}
+
+// metrics presents the proxy's counters to Prometheus.
+type metrics struct{ proxy *proxy.Proxy }
+
+var (
+	metricAccepted     = metric("connections_accepted_total", "Client connections accepted.")
+	metricAcceptErrors = metric("accept_errors_total", "Client connections that could not be accepted, for want of file descriptors for instance.")
+	metricActive       = metric("connections", "Client connections now open.")
+	metricFailures     = metric("connection_failures_total", "Client connections that ended with an error, by the phase it happened in.", "phase")
+	metricBytes        = metric("bytes_total", "Plaintext bytes forwarded: requests towards brokers, responses towards clients.", "kind")
+	metricFrames       = metric("frames_total", "Kafka frames forwarded: requests towards brokers, responses towards clients.", "kind")
+	metricRewritten    = metric("responses_rewritten_total", "Responses in which broker addresses or version ranges were replaced.")
+	metricDropped      = metric("endpoints_dropped_total", "Broker endpoints left out of a response because their replacement did not fit.")
+	metricBrokers      = metric("brokers_learned", "Brokers whose addresses have been learned.")
+	metricDraining     = metric("draining", "1 while the proxy is shutting down.")
+)
+
+func metric(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("kafka_sni_proxy_"+name, help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (m metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+
+// Collect implements prometheus.Collector. One snapshot serves all, so that the
+// numbers go together.
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.proxy.Stats()
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
+	}
+	draining := 0.0
+	if s.Draining {
+		draining = 1
+	}
+	send(metricAccepted, prometheus.CounterValue, float64(s.Accepted))
+	send(metricAcceptErrors, prometheus.CounterValue, float64(s.AcceptErrors))
+	send(metricActive, prometheus.GaugeValue, float64(s.Active))
+	for phase, n := range s.Failures {
+		send(metricFailures, prometheus.CounterValue, float64(n), phase)
+	}
+	send(metricBytes, prometheus.CounterValue, float64(s.RequestBytes), "request")
+	send(metricBytes, prometheus.CounterValue, float64(s.ResponseBytes), "response")
+	send(metricFrames, prometheus.CounterValue, float64(s.Requests), "request")
+	send(metricFrames, prometheus.CounterValue, float64(s.Responses), "response")
+	send(metricRewritten, prometheus.CounterValue, float64(s.Rewritten))
+	send(metricDropped, prometheus.CounterValue, float64(s.EndpointsDropped))
+	send(metricBrokers, prometheus.GaugeValue, float64(s.Brokers))
+	send(metricDraining, prometheus.GaugeValue, draining)
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"kafka-sni-proxy/internal/hosts"
+	"kafka-sni-proxy/internal/proxy"
+	"kafka-sni-proxy/internal/route"
+)
+
+// config is a configuration without mistakes, ready to be served.
+type config struct {
+	proxy    *proxy.Proxy
+	listener net.Listener
+	admin    net.Listener // nil: none
+	log      *slog.Logger
+	suffix   string
+	mtls     bool
+	// warnings are what is likely to be wrong, but can be meant.
+	warnings []string
+}
+
+// configure checks the flags and all that they name: the files are read, the
+// ports are opened. The error has every mistake there is; then the ports are
+// closed again and nothing has been served.
+func configure(f *flags, stderr io.Writer) (*config, error) {
+	wrong := f.wrong
+	c := &config{warnings: f.doubtful}
+
+	c.log = newLog(f, stderr, &wrong)
+	c.suffix = checkSuffix(f.sniSuffix, &wrong)
+	upstreams := checkUpstreams(f.upstream, &wrong)
+	rule := checkRule(f.mappingRule, &wrong)
+	table := readHosts(f.hostsFile, &wrong)
+	downstream := downstreamTLS(f, c, &wrong)
+	upstream := upstreamTLS(f, c, &wrong)
+	c.mtls = f.mtlsEnable
+	if f.maxFrameBytes < 1024 || f.maxFrameBytes > math.MaxInt32 {
+		wrong.add("--max-frame-bytes", fmt.Errorf("%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", f.maxFrameBytes, math.MaxInt32))
+	}
+	if f.force {
+		wrong.add("--force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
+	}
+	c.listener = listen("--bind", f.bind, &wrong)
+	if f.adminBind != "" && f.adminBind == f.bind {
+		wrong.add("--admin-bind", fmt.Errorf("%s is the address of --bind: choose another port", f.adminBind))
+	} else if f.adminBind != "" {
+		c.admin = listen("--admin-bind", f.adminBind, &wrong)
+	}
+	advertised := f.advertisedPort
+	if advertised == 0 && c.listener != nil {
+		advertised = c.listener.Addr().(*net.TCPAddr).Port
+	} else if advertised < 0 || advertised > math.MaxUint16 {
+		wrong.add("--advertised-port", fmt.Errorf("%d is not a port: choose one from 1 to 65535, or 0 for that of --bind", advertised))
+	}
+	if len(wrong) > 0 {
+		c.close()
+		for _, doubt := range f.doubtful { // a misspelt variable may be why
+			wrong = append(wrong, errors.New(doubt))
+		}
+		return nil, wrong
+	}
+
+	routes, err := route.New(route.Config{
+		Suffix:         c.suffix,
+		Upstreams:      upstreams,
+		Rule:           rule,
+		AdvertisedPort: int32(advertised),
+		Log:            c.log,
+	})
+	if err != nil {
+		c.close()
+		return nil, mistakes{err}
+	}
+	c.proxy = &proxy.Proxy{
+		Routes:          routes,
+		Downstream:      downstream,
+		Upstream:        upstream,
+		Dial:            newDialer(table).dial,
+		Log:             c.log,
+		MaxFrameBytes:   f.maxFrameBytes,
+		AllowMissingSNI: f.allowNoSNI,
+	}
+	c.log.Info("configured",
+		"suffix", c.suffix,
+		"bootstrap", fmt.Sprintf("%s:%d", routes.Bootstrap(), advertised),
+		"upstreams", strings.Join(f.upstream, ","),
+		"mtls", c.mtls,
+		"hosts", table.Len())
+	for _, warning := range c.warnings {
+		c.log.Warn(warning)
+	}
+	return c, nil
+}
+
+func (c *config) close() {
+	for _, ln := range []net.Listener{c.listener, c.admin} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+}
+
+func newLog(f *flags, stderr io.Writer, wrong *mistakes) *slog.Logger {
+	var level slog.Level
+	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, f.logLevel) {
+		wrong.add("--log-level", fmt.Errorf("%q is not a level: choose debug, info, warn or error", f.logLevel))
+	} else if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		wrong.add("--log-level", err)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "json":
+		return slog.New(slog.NewJSONHandler(stderr, options))
+	case "text":
+	default:
+		wrong.add("--log-format", fmt.Errorf("%q is not a format: choose text or json", f.logFormat))
+	}
+	return slog.New(slog.NewTextHandler(stderr, options))
+}
+
+// checkSuffix returns the suffix as the rest of the program wants it. People
+// also write it as ".kafka.example.com" and "*.kafka.example.com".
+func checkSuffix(suffix string, wrong *mistakes) string {
+	if suffix == "" {
+		wrong.add("--sni-suffix", errors.New("required: the domain under which clients see the brokers, such as kafka.example.com"))
+		return ""
+	}
+	trimmed := strings.TrimPrefix(strings.TrimPrefix(suffix, "*"), ".")
+	// The table knows what a suffix may be; the rest of it does not matter here.
+	table, err := route.New(route.Config{Suffix: trimmed, Upstreams: []route.Address{{Host: "any", Port: 1}}, AdvertisedPort: 1})
+	if err != nil {
+		wrong.add("--sni-suffix", fmt.Errorf("%q is not a domain name, such as kafka.example.com", suffix))
+		return ""
+	}
+	return table.Suffix()
+}
+
+func checkUpstreams(upstreams []string, wrong *mistakes) []route.Address {
+	var all []route.Address
+	for _, upstream := range upstreams {
+		upstream = strings.TrimSpace(upstream)
+		if upstream == "" {
+			continue // a comma too many
+		}
+		addr, err := route.ParseAddress(upstream)
+		if err != nil {
+			wrong.add("--upstream", err)
+			continue
+		}
+		all = append(all, addr)
+	}
+	if strings.Trim(strings.Join(upstreams, ""), " ") == "" {
+		wrong.add("--upstream", errors.New("required: the cluster's bootstrap servers, such as lkc-abcde.confluent.cloud:9092"))
+	}
+	return all
+}
+
+func checkRule(rule string, wrong *mistakes) *route.Rule {
+	if rule == "" {
+		return nil
+	}
+	r, err := route.ParseRule(rule)
+	if err != nil {
+		wrong.add("--broker-mapping-rule", err)
+	}
+	return r
+}
+
+func readHosts(file string, wrong *mistakes) *hosts.Table {
+	if file == "" {
+		return nil
+	}
+	content, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s does not exist: correct the path, or leave the flag out to use DNS alone", file)
+	}
+	if err != nil {
+		wrong.add("--hosts-file", err)
+		return nil
+	}
+	defer content.Close()
+	table, err := hosts.Parse(content)
+	if err != nil {
+		wrong.add("--hosts-file "+file, err)
+	}
+	return table
+}
+
+// listen opens a port. It returns nil, not a nil *net.TCPListener, when it
+// cannot.
+func listen(flag, address string, wrong *mistakes) net.Listener {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		wrong.add(flag, errBind(address))
+		return nil
+	}
+	ln, err := (&net.ListenConfig{KeepAlive: keepAlive}).Listen(context.Background(), "tcp", address)
+	if err == nil {
+		return ln
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = fmt.Errorf("%s is in use by another program: end that, or choose another port", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = fmt.Errorf("%s is not an address of this machine: use 0.0.0.0 for all it has", address)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%s may not be opened by this user: ports below 1024 are for root; choose another port", address)
+	default:
+		err = fmt.Errorf("%s cannot be listened on: %w", address, err)
+	}
+	wrong.add(flag, err)
+	return nil
+}
+
+func errBind(address string) error {
+	return fmt.Errorf("%q is not address:port: write 0.0.0.0:9092, or :9092, for all addresses", address)
+}

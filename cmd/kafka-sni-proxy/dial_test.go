@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kafka-sni-proxy/internal/hosts"
+)
+
+func table(t *testing.T, text string) *hosts.Table {
+	t.Helper()
+	table, err := hosts.Parse(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// listener accepts and closes connections on 127.0.0.1.
+func listener(t *testing.T) (port int32) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	return int32(ln.Addr().(*net.TCPAddr).Port)
+}
+
+func TestEveryAddressInTheHostsFileIsTried(t *testing.T) {
+	port := listener(t) // on 127.0.0.1 alone: 127.0.0.2 and ::1 refuse
+	d := newDialer(table(t, "127.0.0.2 ::1 127.0.0.1 b0.upstream.test\n127.0.0.2 ::1 b1.upstream.test"))
+	conn, err := d.dial(t.Context(), "b0.upstream.test", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.RemoteAddr().(*net.TCPAddr).IP.String(); got != "127.0.0.1" {
+		t.Errorf("connected to %s", got)
+	}
+	_, err = d.dial(t.Context(), "b1.upstream.test", port)
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.2") || !strings.Contains(err.Error(), "[::1]") {
+		t.Errorf("error %v, want one that names both addresses", err)
+	}
+}
+
+func TestHostsFileBeatsDNSAndLeavesTheRestToIt(t *testing.T) {
+	port := listener(t)
+	d := newDialer(table(t, "127.0.0.2 localhost"))
+	if conn, err := d.dial(t.Context(), "localhost", port); err == nil {
+		t.Errorf("localhost led to %s, past the hosts file", conn.RemoteAddr())
+	}
+	for _, d := range []*dialer{newDialer(table(t, "127.0.0.2 other")), newDialer(nil)} {
+		conn, err := d.dial(t.Context(), "localhost", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+}
+
+func TestAnAddressThatSwallowsPacketsLeavesTimeForTheNext(t *testing.T) {
+	port := listener(t)
+	d := newDialer(table(t, "127.0.0.2 127.0.0.3 127.0.0.1 b0.upstream.test"))
+	d.net.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
+		if strings.HasPrefix(address, "127.0.0.1:") {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
+	defer cancel()
+	conn, err := d.dial(ctx, "b0.upstream.test", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}

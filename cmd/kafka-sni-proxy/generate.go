@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"strings"
+	"text/tabwriter"
+
+	"kafka-sni-proxy/internal/certs"
+)
+
+// generate writes the files of --generate-certs into the current directory and
+// says what each is for.
+func generate(f *flags, stdout io.Writer) error {
+	wrong := f.wrong
+	suffix := checkSuffix(f.sniSuffix, &wrong)
+	port := f.advertisedPort
+	if _, bindPort, err := net.SplitHostPort(f.bind); err != nil {
+		wrong.add("--bind", errBind(f.bind))
+	} else if port == 0 {
+		port, _ = net.LookupPort("tcp", bindPort)
+	}
+	if len(wrong) > 0 {
+		return wrong
+	}
+
+	files, err := certs.Generate(certs.GenerateOptions{Suffix: suffix, Port: port, Force: f.force})
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: nothing was written; use another directory, or --force to replace all of them", err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: nothing was changed", err)
+	}
+
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, file := range files {
+		ends := ""
+		if !file.NotAfter.IsZero() {
+			ends = "ends " + file.NotAfter.UTC().Format("2006-01-02")
+		}
+		secret := ""
+		if file.Secret {
+			secret = "secret"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", file.Name, ends, secret, file.Purpose)
+	}
+	table.Flush()
+	fmt.Fprintf(stdout, `
+Next, in this directory:  kafka-sni-proxy --sni-suffix %s --upstream <host:port of your cluster>
+With mTLS, add:           --mtls-enable --ca-certs ca.pem
+Clients resolve *.%s to the proxy, and trust ca.pem (Java: use client.properties).
+`, suffix, suffix)
+	if !strings.Contains(suffix, ".") {
+		fmt.Fprintf(stdout, "\nWarning: many clients do not accept a wildcard right below the root, as in *.%s.\nA suffix of two parts or more, like %s.internal, works everywhere.\n", suffix, suffix)
+	}
+	return nil
+}

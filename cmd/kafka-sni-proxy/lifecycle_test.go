@@ -1,0 +1,481 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"kafka-sni-proxy/internal/certs"
+	"kafka-sni-proxy/internal/kafkatest"
+)
+
+const suffix = "kafka.example.com"
+
+// program is a running kafka-sni-proxy.
+type program struct {
+	t      *testing.T
+	dir    string
+	cmd    *exec.Cmd
+	lines  chan string // of standard error
+	log    strings.Builder
+	admin  string
+	listen string
+}
+
+// launch starts the program in a directory with generated certificates, on
+// ports of its own choice, and waits until it listens.
+func launch(t *testing.T, dir string, args ...string) *program {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	args = append([]string{"--sni-suffix", suffix, "--bind", "127.0.0.1:0", "--admin-bind", "localhost:0"}, args...)
+	p := &program{t: t, dir: dir, cmd: exec.CommandContext(ctx, "kafka-sni-proxy", args...), lines: make(chan string, 100)}
+	p.cmd.Dir = dir
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(p.lines)
+		for in := bufio.NewScanner(stderr); in.Scan(); {
+			p.lines <- in.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		cancel() // kills it, where the test has not ended it
+		for range p.lines {
+		}
+		<-read
+		p.cmd.Wait()
+	})
+	p.admin = "http://" + p.await(`health checks.*\baddress"?[=:]"?([^ ",]+)`)
+	p.listen = p.await(`listening.*\baddress"?[=:]"?([^ ",]+)`)
+	return p
+}
+
+// await reads the log until a line matches, and returns the first group.
+func (p *program) await(expr string) string {
+	p.t.Helper()
+	pattern := regexp.MustCompile(expr)
+	for line := range p.lines {
+		p.log.WriteString(line + "\n")
+		if m := pattern.FindStringSubmatch(line); m != nil {
+			return m[len(m)-1]
+		}
+	}
+	p.t.Fatalf("no line like %s in the log:\n%s", expr, p.log.String())
+	return ""
+}
+
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// end waits for the program's end and checks its exit code.
+func (p *program) end(want int) {
+	p.t.Helper()
+	for line := range p.lines {
+		p.log.WriteString(line + "\n")
+	}
+	p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != want {
+		p.t.Errorf("exit code %d, want %d:\n%s", got, want, p.log.String())
+	}
+}
+
+// get asks the admin port.
+func (p *program) get(path string) (int, string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, "GET", p.admin+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// connect opens a client's connection to bootstrap, with the generated
+// authority and, if it is to, the generated client certificate.
+func (p *program) connect(withCertificate bool) *tls.Conn {
+	p.t.Helper()
+	pool, err := certs.LoadPool(filepath.Join(p.dir, "ca.pem"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	config := &tls.Config{RootCAs: pool, ServerName: "bootstrap." + suffix}
+	if withCertificate {
+		pair, err := certs.LoadKeyPair(filepath.Join(p.dir, "client.pem"), filepath.Join(p.dir, "client_key.pem"))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 20 * time.Second}, "tcp", p.listen, config)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
+// heartbeat is a request that the proxy passes on as it is: Heartbeat v0 with
+// correlation id 7. Its response begins with that id.
+var heartbeat = kafkatest.Frame([]byte{0, 12, 0, 0, 0, 0, 0, 7, 0xff, 0xff}, []byte("\x00\x01g\x00\x00\x00\x01\x00\x01m"))
+
+var heartbeatResponse = kafkatest.Frame([]byte{0, 0, 0, 7, 0, 0})
+
+const brokerName = "broker-0.upstream.test"
+
+// cluster is one broker under a name that only the hosts file in dir knows.
+type cluster struct {
+	dir, upstream string
+	requests      chan []byte              // what it got
+	answers       chan []byte              // what it is to say, for each
+	peers         chan []*x509.Certificate // whom it talked to, for each request
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	authority := kafkatest.NewAuthority("upstream")
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{authority.Server(brokerName)},
+		ClientAuth:   tls.RequestClientCert,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	c := &cluster{
+		dir:      t.TempDir(),
+		upstream: net.JoinHostPort(brokerName, port),
+		requests: make(chan []byte, 10),
+		answers:  make(chan []byte, 10),
+		peers:    make(chan []*x509.Certificate, 10),
+	}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go c.talk(t.Context(), conn.(*tls.Conn))
+		}
+	}()
+	if _, err := certs.Generate(certs.GenerateOptions{Dir: c.dir, Suffix: suffix, Port: 9092}); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"hosts": "127.0.0.1 *.upstream.test\n", "upstream_ca.pem": string(authority.PEM())} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func (c *cluster) talk(ctx context.Context, conn *tls.Conn) {
+	defer conn.Close()
+	for {
+		frame, err := kafkatest.ReadFrame(conn)
+		if err != nil {
+			return
+		}
+		c.peers <- conn.ConnectionState().PeerCertificates
+		c.requests <- frame
+		select {
+		case answer := <-c.answers:
+			conn.Write(answer)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// launch starts a proxy that reaches the cluster.
+func (c *cluster) launch(t *testing.T, args ...string) *program {
+	t.Helper()
+	return launch(t, c.dir, append([]string{"--upstream", c.upstream, "--hosts-file", "hosts"}, args...)...)
+}
+
+func TestItSaysWhatItServesAndEndsWithASignal(t *testing.T) {
+	c := newCluster(t)
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
+		for _, want := range []string{"suffix=" + suffix, "bootstrap=bootstrap." + suffix + ":", "upstreams=" + c.upstream, "mtls=false", "hosts=1"} {
+			if !strings.Contains(p.log.String(), want) {
+				t.Errorf("the log lacks %s:\n%s", want, p.log.String())
+			}
+		}
+		if strings.Contains(p.log.String(), "WARN") {
+			t.Errorf("warnings without a cause:\n%s", p.log.String())
+		}
+		p.signal(signal)
+		p.await("drained")
+		p.end(0)
+	}
+}
+
+func TestLogCanBeJSONAndQuiet(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--trust-upstream-certs", "--log-format", "json")
+	p.signal(syscall.SIGTERM)
+	p.end(0)
+	for line := range strings.Lines(p.log.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+
+	var stderr strings.Builder
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // ends it as soon as it serves
+	t.Chdir(c.dir)
+	args := []string{"--sni-suffix", suffix, "--upstream", c.upstream, "--bind", "127.0.0.1:0", "--upstream-ca-certs", "upstream_ca.pem", "--log-level", "warn"}
+	if code := run(ctx, args, io.Discard, &stderr); code != 0 || stderr.Len() > 0 {
+		t.Errorf("exit code %d, standard error:\n%s", code, stderr.String())
+	}
+}
+
+func TestDoubtfulConfigurationsAreServedWithAWarning(t *testing.T) {
+	c := newCluster(t)
+	if _, err := certs.Generate(certs.GenerateOptions{Dir: c.dir, Suffix: "other.example.com", Force: true, Now: time.Now().AddDate(-20, 0, 10)}); err != nil {
+		t.Fatal(err)
+	}
+	p := c.launch(t, "--trust-upstream-certs", "--ca-certs", "ca.pem", "--cert", "client.pem", "--key", "client_key.pem", "--upstream-cert", "server.pem", "--upstream-key", "server_key.pem")
+	for _, want := range []string{
+		"NOT VERIFYING BROKERS",
+		"client.pem does not cover bootstrap." + suffix + " and b0." + suffix,
+		"client.pem: its extended key usage lacks server authentication",
+		"client.pem ends on",
+		"--ca-certs does nothing without --mtls-enable",
+		"server.pem: its extended key usage lacks client authentication",
+	} {
+		found := false
+		for line := range strings.Lines(p.log.String()) {
+			found = found || strings.Contains(line, "level=WARN") && strings.Contains(line, want)
+		}
+		if !found {
+			t.Errorf("no warning of %q:\n%s", want, p.log.String())
+		}
+	}
+}
+
+// After SIGTERM the port is closed and /readyz says no, but a request that the
+// broker has yet to answer is answered.
+func TestRequestUnderWayIsAnsweredAfterTheSignal(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
+	conn := p.connect(false)
+	if _, err := conn.Write(heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	<-c.requests
+	p.signal(syscall.SIGTERM)
+	p.await("draining")
+	for {
+		status, body := p.get("/readyz")
+		if status == http.StatusServiceUnavailable && strings.Contains(body, "draining") {
+			break
+		}
+	}
+	if conn, err := net.Dial("tcp", p.listen); err == nil {
+		conn.Close()
+		t.Error("the port is still open")
+	}
+	if status, _ := p.get("/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz says %d while draining", status)
+	}
+	c.answers <- heartbeatResponse
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != string(heartbeatResponse) {
+		t.Errorf("the client got %x, %v; want %x and the end", got, err, heartbeatResponse)
+	}
+	p.await("drained")
+	p.end(0)
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
+	conn := p.connect(false)
+	if _, err := conn.Write(heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	<-c.requests // and no answer
+	p.signal(syscall.SIGTERM)
+	p.await("draining")
+	p.signal(syscall.SIGTERM)
+	p.await("connections were cut with requests under way: a second signal came")
+	p.end(1)
+}
+
+func TestClientCertificatesAreRequiredWithMTLS(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--mtls-enable", "--ca-certs", "ca.pem")
+	c.answers <- heartbeatResponse
+	if !strings.Contains(p.log.String(), "mtls=true") {
+		t.Errorf("the log lacks mtls=true:\n%s", p.log.String())
+	}
+	for _, withCertificate := range []bool{false, true} {
+		conn := p.connect(withCertificate) // with TLS 1.3 a refusal comes after the handshake
+		conn.Write(heartbeat)
+		_, err := kafkatest.ReadFrame(conn)
+		if (err == nil) != withCertificate {
+			t.Errorf("with a certificate: %v, error: %v", withCertificate, err)
+		}
+	}
+}
+
+func TestReadyzSaysWhetherAnUpstreamCanBeReached(t *testing.T) {
+	c := newCluster(t)
+	tests := []struct {
+		name   string
+		args   []string
+		status int
+		body   string
+	}{
+		{"its CA is trusted", []string{"--upstream-ca-certs", "upstream_ca.pem"}, 200, "ready"},
+		{"any is trusted", []string{"--trust-upstream-certs"}, 200, "ready"},
+		{"another CA is trusted", []string{"--upstream-ca-certs", "ca.pem"}, 503, "not ready: no upstream can be reached: .*unknown authority"},
+		{"the system's CAs are trusted", nil, 503, "unknown authority"},
+		{"another name", []string{"--upstream-ca-certs", "upstream_ca.pem", "--upstream", strings.Replace(c.upstream, "broker-0", "broker-1", 1)}, 503, "certificate is valid for " + brokerName},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"--hosts-file", "hosts"}, test.args...)
+			if test.name != "another name" {
+				args = append(args, "--upstream", c.upstream)
+			}
+			if test.name == "the system's CAs are trusted" {
+				if pool, err := x509.SystemCertPool(); err != nil || pool.Equal(x509.NewCertPool()) {
+					t.Skip("the system has none")
+				}
+			}
+			p := launch(t, c.dir, args...)
+			status, body := p.get("/readyz")
+			if status != test.status || !regexp.MustCompile(test.body).MatchString(body) {
+				t.Errorf("%d %s, want %d %s", status, body, test.status, test.body)
+			}
+		})
+	}
+}
+
+func TestUpstreamCertificateIsShownToBrokers(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--upstream-cert", "client.pem", "--upstream-key", "client_key.pem")
+	c.answers <- heartbeatResponse
+	conn := p.connect(false)
+	if _, err := conn.Write(heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kafkatest.ReadFrame(conn); err != nil {
+		t.Fatal(err)
+	}
+	peers := <-c.peers
+	if len(peers) != 1 || !strings.HasPrefix(peers[0].Subject.CommonName, "kafka-sni-proxy client") {
+		t.Errorf("the broker saw %v", peers)
+	}
+}
+
+func TestMetricsCountWhatHappened(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
+	c.answers <- heartbeatResponse
+	conn := p.connect(false)
+	if _, err := conn.Write(heartbeat); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kafkatest.ReadFrame(conn); err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := net.Dial("tcp", p.listen); err != nil {
+		t.Fatal(err)
+	} else {
+		plain.Write(heartbeat)
+		io.ReadAll(plain) // until it is closed
+		plain.Close()
+	}
+	p.await("does not speak TLS")
+	_, body := p.get("/metrics")
+	for _, want := range []string{
+		"kafka_sni_proxy_connections_accepted_total 2",
+		"kafka_sni_proxy_connections 1",
+		`kafka_sni_proxy_connection_failures_total{phase="first-byte"} 1`,
+		`kafka_sni_proxy_connection_failures_total{phase="dial"} 0`,
+		fmt.Sprintf(`kafka_sni_proxy_bytes_total{kind="request"} %d`, len(heartbeat)),
+		fmt.Sprintf(`kafka_sni_proxy_bytes_total{kind="response"} %d`, len(heartbeatResponse)),
+		`kafka_sni_proxy_frames_total{kind="request"} 1`,
+		`kafka_sni_proxy_frames_total{kind="response"} 1`,
+		"kafka_sni_proxy_responses_rewritten_total 0",
+		"kafka_sni_proxy_endpoints_dropped_total 0",
+		"kafka_sni_proxy_brokers_learned 0",
+		"kafka_sni_proxy_accept_errors_total 0",
+		"kafka_sni_proxy_draining 0",
+	} {
+		if !strings.Contains(body, "\n"+want+"\n") {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	for _, want := range []string{"go_goroutines", "process_open_fds"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if t.Failed() {
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "kafka_sni_proxy") {
+				t.Log(line)
+			}
+		}
+	}
+	if status, _ := p.get("/else"); status != http.StatusNotFound {
+		t.Errorf("/else says %d", status)
+	}
+}
+
+func TestWithoutAdminBindThereIsNoAdminPort(t *testing.T) {
+	c := newCluster(t)
+	var stderr strings.Builder
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	t.Chdir(c.dir)
+	if code := run(ctx, []string{"--sni-suffix", suffix, "--upstream", c.upstream, "--bind", "127.0.0.1:0", "--upstream-ca-certs", "upstream_ca.pem"}, io.Discard, &stderr); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if strings.Contains(stderr.String(), "health") {
+		t.Errorf("standard error:\n%s", stderr.String())
+	}
+}

@@ -1,0 +1,158 @@
+// Kafka-sni-proxy lets Kafka clients reach a cluster that speaks TLS through
+// one port: the name that a client asks for in the TLS handshake says which
+// broker it wants. Run it with --help for its flags.
+//
+// The files of this package follow the start of the program: flags.go (the
+// command line and the environment), then either generate.go (--generate-certs)
+// or config.go with tls.go and dial.go (everything checked and made ready),
+// serve.go (until a signal) and admin.go (metrics and health, on the side).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// The exit codes; --help documents them.
+const (
+	exitOK      = 0
+	exitRuntime = 1
+	exitUsage   = 2
+)
+
+// run is the program. It ends when its work is done, on a signal, or, as if by
+// the first signal, when ctx ends; and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := newCommand(stdout, stderr)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+
+	var usage mistakes
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprint(stderr, usage.report())
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "kafka-sni-proxy: %v\n", err)
+		return exitRuntime
+	}
+}
+
+func newCommand(stdout, stderr io.Writer) *cobra.Command {
+	f := &flags{}
+	cmd := &cobra.Command{
+		Use:   "kafka-sni-proxy --sni-suffix domain --upstream host:port [flags]",
+		Short: "Reach a Kafka cluster that speaks TLS through one port",
+		Long: `Kafka-sni-proxy stands between Kafka clients and a cluster that speaks TLS.
+Clients connect with TLS to one port; the name they ask for in the handshake
+(SNI) says which broker they want. Clients bootstrap from bootstrap.<suffix>
+and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
+(*.<suffix>) resolve to the machine this program runs on.`,
+		Example: `  kafka-sni-proxy --sni-suffix kafka.example.com --generate-certs
+  kafka-sni-proxy --sni-suffix kafka.example.com --upstream lkc-abcde.confluent.cloud:9092`,
+		Version: versionText(),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return mistakes{fmt.Errorf("%q is not a flag: there are no arguments without one; quote values that contain spaces", strings.Join(args, " "))}
+		},
+		SilenceErrors:         true, // run reports them
+		SilenceUsage:          true,
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.readEnvironment(cmd.Flags(), os.Environ())
+			if f.generateCerts {
+				return generate(f, stdout)
+			}
+			return start(cmd.Context(), f, stderr)
+		},
+	}
+	f.define(cmd.Flags())
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return mistakes{err} })
+	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	cmd.SetUsageTemplate(usageTemplate)
+	return cmd
+}
+
+const usageTemplate = `Usage:
+  {{.UseLine}}
+
+Examples:
+{{.Example}}
+
+Flags:
+{{.LocalFlags.FlagUsagesWrapped 100 | trimTrailingWhitespaces}}
+
+Environment:
+  Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
+  capitals, with underscores. KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com, for example, is
+  --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set.
+
+Signals:
+  SIGTERM, SIGINT   take no new connections, let requests under way be answered, and end;
+                    a second signal, or ` + drainTimeoutText + `, ends at once
+
+Exit codes:
+  0   done: certificates written, or ended by a signal with every request answered
+  1   runtime error, or ended by force with requests under way
+  2   usage: a mistake in the flags, the environment or the files they name; nothing was started
+`
+
+// version is set by "make build". Without it, what the Go tool knows of the
+// source is shown.
+var version string
+
+func versionText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return version
+	}
+	v := version
+	if v == "" {
+		v = info.Main.Version
+	}
+	return v + " (" + info.GoVersion + ")"
+}
+
+// mistakes is all that is wrong with a configuration, each with what to do.
+type mistakes []error
+
+func (m mistakes) Error() string { return errors.Join(m...).Error() }
+
+// add notes what is wrong with a flag's value; err may join several errors.
+func (m *mistakes) add(flag string, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		*m = append(*m, fmt.Errorf("%s: %s", flag, line))
+	}
+}
+
+// report is what the user gets to see.
+func (m mistakes) report() string {
+	var b strings.Builder
+	if len(m) == 1 {
+		fmt.Fprintf(&b, "kafka-sni-proxy: %v\n", m[0])
+	} else {
+		fmt.Fprintf(&b, "kafka-sni-proxy: %d mistakes in the configuration:\n", len(m))
+		for _, mistake := range m {
+			fmt.Fprintf(&b, "  - %v\n", mistake)
+		}
+	}
+	b.WriteString("Nothing was started. All flags: kafka-sni-proxy --help\n")
+	return b.String()
+}

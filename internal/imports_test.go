@@ -1,0 +1,135 @@
+// Package internal holds no code of its own, only the test of who may import
+// whom.
+package internal
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "kafka-sni-proxy"
+
+// rules says what the non-test code of each package may import; imports go
+// down only. A package that is not here has no place in the design yet.
+var rules = map[string]struct {
+	ours     []string // packages of this module
+	others   []string // modules, or what their paths begin with
+	never    []string // of the standard library
+	noGo     bool     // starts no goroutine
+	testOnly bool     // only tests, and programs that are no part of the product, import it
+}{
+	"cmd/kafka-sni-proxy": {
+		ours:   []string{"internal/proxy", "internal/route", "internal/hosts", "internal/certs"},
+		others: []string{"github.com/spf13/", "github.com/prometheus/", "golang.org/x/"},
+	},
+	"internal/proxy": {
+		ours:   []string{"internal/kafka", "internal/route"},
+		others: []string{"golang.org/x/"},
+		never:  []string{"flag", "io/ioutil", "os/signal"},
+	},
+	"internal/kafka": {
+		never: []string{"net", "crypto/tls", "log", "log/slog", "os", "time"},
+		noGo:  true,
+	},
+	"internal/route": {never: []string{"crypto/tls"}, noGo: true},
+	"internal/hosts": {never: []string{"net", "os"}, noGo: true},
+	"internal/certs": {noGo: true},
+	"internal/kafkatest": {
+		ours:     []string{"internal/certs", "internal/kafka", "internal/route", "internal/proxy"},
+		others:   []string{"github.com/twmb/", "golang.org/x/"},
+		testOnly: true,
+	},
+}
+
+// programs may import whatever they need; they are not part of the product.
+var programs = []string{"demo", "bench", "interop"}
+
+func TestImportsGoDownOnly(t *testing.T) {
+	seen := map[string]bool{}
+	for file, pkg := range sources(t, "..") {
+		if isProgram(pkg) {
+			continue
+		}
+		rule, ok := rules[pkg]
+		if !ok {
+			t.Errorf("%s: the package %s has no rule: say in %s what it may import", file, pkg, "internal/imports_test.go")
+			continue
+		}
+		seen[pkg] = true
+		tree, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", file), nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range tree.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch ours, isOurs := strings.CutPrefix(path, module+"/"); {
+			case isOurs && rules[ours].testOnly:
+				t.Errorf("%s imports %s, which is for tests", file, path)
+			case isOurs && !slices.Contains(rule.ours, ours):
+				t.Errorf("%s imports %s: %s may import %v of ours", file, path, pkg, rule.ours)
+			case slices.Contains(rule.never, path):
+				t.Errorf("%s imports %s, which %s does without", file, path, pkg)
+			case !isOurs && strings.Contains(path, ".") && !hasPrefix(path, rule.others):
+				t.Errorf("%s imports %s: %s may import %v of others", file, path, pkg, rule.others)
+			}
+		}
+		if rule.noGo {
+			ast.Inspect(tree, func(n ast.Node) bool {
+				if _, ok := n.(*ast.GoStmt); ok {
+					t.Errorf("%s starts a goroutine: %s leaves that to its callers", file, pkg)
+				}
+				return true
+			})
+		}
+	}
+	for pkg := range rules {
+		if !seen[pkg] {
+			t.Errorf("there is a rule for %s, but no such package", pkg)
+		}
+	}
+}
+
+// sources returns the non-test Go files below root, with their packages' paths.
+func sources(t *testing.T, root string) map[string]string {
+	files := map[string]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() && path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") {
+			return filepath.SkipDir
+		}
+		if !d.IsDir() && strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				return err
+			}
+			files[filepath.ToSlash(rel)] = filepath.ToSlash(filepath.Dir(rel))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func isProgram(pkg string) bool {
+	top, _, _ := strings.Cut(pkg, "/")
+	return slices.Contains(programs, top)
+}
+
+func hasPrefix(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(path, p) })
+}

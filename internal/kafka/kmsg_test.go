@@ -223,6 +223,8 @@ func (g *generator) value(v reflect.Value) {
 		v.SetInt(g.number() >> (64 - v.Type().Bits()))
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
 		v.SetUint(uint64(g.number()) >> (64 - v.Type().Bits()))
+	case reflect.Float64:
+		v.SetFloat(g.NormFloat64())
 	default:
 		panic("what is a " + v.Type().String())
 	}

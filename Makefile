@@ -1,0 +1,50 @@
+# "make help" lists what there is. Go alone is enough for all but interop.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test interop check vuln fuzz bench
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 30s
+
+# The race detector needs cgo, and that a C compiler.
+RACE := $(shell command -v $$(go env CC) >/dev/null 2>&1 && echo yes)
+ifeq ($(RACE),yes)
+GOTEST := CGO_ENABLED=1 go test -race
+else
+GOTEST := CGO_ENABLED=0 go test
+endif
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/kafka-sni-proxy, one static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kafka-sni-proxy ./cmd/kafka-sni-proxy
+
+demo: ## run a cluster, the proxy and clients, all in one process, for a few seconds
+	go run ./demo
+
+test: ## run all tests, with the race detector where there is a C compiler
+	$(GOTEST) -timeout 10m ./...
+
+interop: ## test with real Apache Kafka and real clients (needs Java and Maven)
+	go run ./interop
+
+check: ## check format, vet and staticcheck
+	@unformatted="$$(gofmt -l $$(go list -f '{{.Dir}}' ./...))"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+vuln: ## look the dependencies up in Go's vulnerability database (needs the network)
+	go tool govulncheck ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' cmd internal | xargs -n1 dirname | sort -u); do \
+		for target in $$(go test -list '^Fuzz' ./$$dir | grep '^Fuzz'); do \
+			echo "== $$target ($$dir)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir; \
+		done; \
+	done
+
+bench: ## run the benchmarks
+	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./internal/...

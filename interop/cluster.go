@@ -43,15 +43,16 @@ type cluster struct {
 
 type broker struct {
 	id     int32
-	name   string // where it says it lives, on every listener but the internal one
+	name   string // where it says it lives, to clients and to controllers
 	dir    string
+	hosts  string // brokers can resolve each other
 	ports  map[string]int
 	starts int
 	*process
 }
 
 func (b *broker) jvm(heapMB int) jvm {
-	return jvm{HeapMB: heapMB, Config: filepath.Join(b.dir, "log4j2.properties")}
+	return jvm{HeapMB: heapMB, Config: filepath.Join(b.dir, "log4j2.properties"), Hosts: b.hosts}
 }
 
 func (b *broker) address(listener string) string {
@@ -70,7 +71,13 @@ func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*
 		return nil, err
 	}
 	for id := int32(1); id <= brokerCount; id++ {
-		b := &broker{id: id, name: fmt.Sprintf("broker-%d.%s", id, upstreamDomain), dir: filepath.Join(dir, fmt.Sprintf("broker-%d", id)), ports: map[string]int{}}
+		b := &broker{
+			id:    id,
+			name:  fmt.Sprintf("broker-%d.%s", id, upstreamDomain),
+			dir:   filepath.Join(dir, fmt.Sprintf("broker-%d", id)),
+			hosts: filepath.Join(dir, "broker-hosts"),
+			ports: map[string]int{},
+		}
 		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS} {
 			b.ports[listener] = ports.take()
 		}
@@ -78,6 +85,9 @@ func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*
 			return nil, err
 		}
 		c.brokers = append(c.brokers, b)
+	}
+	if err := c.writeHosts(); err != nil {
+		return nil, err
 	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.seeds()...), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
@@ -107,6 +117,15 @@ func (c *cluster) bootstrap(listener string) string {
 		list = append(list, b.address(listener))
 	}
 	return strings.Join(list, ",")
+}
+
+// writeHosts writes the brokers' hosts file: their names, and nothing else.
+func (c *cluster) writeHosts() error {
+	var names []string
+	for _, b := range c.brokers {
+		names = append(names, b.name)
+	}
+	return writeHosts(c.brokers[0].hosts, append(names, "localhost"))
 }
 
 // seeds are the brokers' internal listeners.
@@ -143,7 +162,7 @@ func (c *cluster) format(ctx context.Context, b *broker) error {
 func (c *cluster) properties(b *broker, store issued) string {
 	var voters []string
 	for _, peer := range c.brokers {
-		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", peer.id, peer.ports["CONTROLLER"]))
+		voters = append(voters, fmt.Sprintf("%d@%s", peer.id, peer.address("CONTROLLER")))
 	}
 	expand := strings.NewReplacer(
 		"{id}", fmt.Sprint(b.id),

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // brokerRestart restarts a broker in the middle of producing and consuming: the
@@ -198,17 +196,20 @@ func leaderMoves(ctx context.Context, s *scene) (string, error) {
 		}
 	}
 	consumer, share, producer := java[0], java[1], java[2]
-	franz, err := s.startFranz(ctx, s.tapped, topic)
+	franzConsumer, err := s.startFranzConsumer(ctx, s.tapped, topic, 0)
 	if err != nil {
 		return "", err
 	}
-	defer franz.close()
+	franzProducer, err := s.startFranzProducer(ctx, s.tapped, topic)
+	if err != nil {
+		return "", err
+	}
 
 	all := func() error {
 		if err := progressed(producer, consumer, share); err != nil {
 			return err
 		}
-		return franz.progressed(ctx)
+		return errors.Join(franzProducer.progressed(ctx), franzConsumer.progressed(ctx))
 	}
 	moves := 0
 	move := func(leaders ...int32) error {
@@ -245,7 +246,7 @@ func leaderMoves(ctx context.Context, s *scene) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	franzSent, err := franz.endProducer(ctx)
+	franzSent, err := franzProducer.end(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -258,7 +259,7 @@ func leaderMoves(ctx context.Context, s *scene) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("share group: %w", err)
 	}
-	franzConsumed, err := franz.endConsumer(ctx, total)
+	franzConsumed, err := franzConsumer.end(ctx, total)
 	if err != nil {
 		return "", err
 	}
@@ -320,149 +321,4 @@ func toldLeaders(direct bool, clients ...*process) (string, error) {
 		return figures, errors.New("not every kind of answer told of a new leader, or no client went by it:\n" + figures)
 	}
 	return figures, nil
-}
-
-// franz is a franz-go producer and a franz-go consumer on one topic.
-type franz struct {
-	producer, consumer *kgo.Client
-	cancel             context.CancelFunc
-	acked              atomic.Int64
-	sent               chan int64 // one value, when the producer has stopped
-	stop               chan struct{}
-	consumed           chan consumed
-	distinct           atomic.Int64
-	until              atomic.Int64 // distinct records to end after; 0: not known yet
-	failure            atomic.Pointer[error]
-}
-
-type consumed struct {
-	tally *tally
-	err   error
-}
-
-func (s *scene) startFranz(ctx context.Context, e *endpoint, topic string) (*franz, error) {
-	f := &franz{sent: make(chan int64, 1), stop: make(chan struct{}), consumed: make(chan consumed, 1)}
-	ctx, f.cancel = context.WithCancel(ctx)
-	var err error
-	if f.producer, err = s.goClient(e, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5*time.Millisecond)); err != nil {
-		return nil, err
-	}
-	f.consumer, err = s.goClient(e, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	if err != nil {
-		return nil, err
-	}
-	go f.produce(ctx)
-	go f.consume(ctx)
-	return f, nil
-}
-
-func (f *franz) produce(ctx context.Context) {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	var sent int64
-	for {
-		select {
-		case <-ctx.Done():
-		case <-f.stop:
-			f.sent <- sent
-			return
-		case <-tick.C:
-			value := fmt.Appendf(nil, "franz:%d:%100d", sent, 0)
-			sent++
-			f.producer.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
-				if err != nil {
-					err = fmt.Errorf("franz-go producer: %w", err)
-					f.failure.CompareAndSwap(nil, &err)
-					return
-				}
-				f.acked.Add(1)
-			})
-			continue
-		}
-		return
-	}
-}
-
-func (f *franz) consume(ctx context.Context) {
-	t := newTally()
-	for {
-		until := f.until.Load()
-		if until > 0 && t.distinct >= until {
-			f.consumed <- consumed{tally: t}
-			return
-		}
-		poll, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-		fetches := f.consumer.PollFetches(poll)
-		cancel()
-		if ctx.Err() != nil {
-			f.consumed <- consumed{err: context.Cause(ctx)}
-			return
-		}
-		var problem error
-		fetches.EachError(func(_ string, _ int32, err error) {
-			if !errors.Is(err, context.DeadlineExceeded) {
-				problem = fmt.Errorf("franz-go consumer: %w", err)
-			}
-		})
-		for record := range fetches.RecordsAll() {
-			problem = errors.Join(problem, t.add(record.Value))
-		}
-		f.distinct.Store(t.distinct)
-		if problem != nil {
-			f.failure.CompareAndSwap(nil, &problem)
-			f.consumed <- consumed{err: problem}
-			return
-		}
-	}
-}
-
-func (f *franz) progressed(ctx context.Context) error {
-	acked, distinct := f.acked.Load(), f.distinct.Load()
-	return watch(ctx, "waiting for the franz-go clients to go on", func() error {
-		if failure := f.failure.Load(); failure != nil {
-			return final{*failure}
-		}
-		if a, d := f.acked.Load()-acked, f.distinct.Load()-distinct; a < 500 || d < 500 {
-			return fmt.Errorf("%d records acknowledged and %d consumed since", a, d)
-		}
-		return nil
-	})
-}
-
-func (f *franz) endProducer(ctx context.Context) (int64, error) {
-	close(f.stop)
-	if err := f.producer.Flush(ctx); err != nil {
-		return 0, err
-	}
-	sent := <-f.sent
-	if err := f.producer.Flush(ctx); err != nil {
-		return 0, err
-	}
-	if acked := f.acked.Load(); acked != sent {
-		return 0, fmt.Errorf("franz-go producer: %d of %d records acknowledged", acked, sent)
-	}
-	return sent, nil
-}
-
-func (f *franz) endConsumer(ctx context.Context, distinct int64) (string, error) {
-	f.until.Store(distinct)
-	select {
-	case <-ctx.Done():
-		return "", fmt.Errorf("franz-go consumer: %d of %d records: %w", f.distinct.Load(), distinct, context.Cause(ctx))
-	case c := <-f.consumed:
-		if c.err != nil {
-			return "", c.err
-		}
-		result := fmt.Sprintf("records=%d distinct=%d duplicates=%d", c.tally.records, c.tally.distinct, c.tally.records-c.tally.distinct)
-		if c.tally.distinct != distinct {
-			return "", fmt.Errorf("franz-go consumer: %s, want %d", result, distinct)
-		}
-		return result, nil
-	}
-}
-
-func (f *franz) close() {
-	f.cancel()
-	f.producer.Close()
-	f.consumer.Close()
 }

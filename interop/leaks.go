@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -17,19 +18,21 @@ const upstreamDomain = "upstream.test"
 // leakScanner is a Writer that looks for upstream names in what is written to
 // it, wherever the writes are cut.
 type leakScanner struct {
-	// AllowListeners leaves out the one place where Kafka itself reports the
-	// names as text: the value of the broker configuration
-	// advertised.listeners, in answer to DescribeConfigs. A name counts as
-	// such only closely after the words "advertised.listeners".
-	AllowListeners bool
+	// AllowConfigs leaves out the one place where Kafka itself reports the
+	// names as text: in answer to DescribeConfigs, the values of the two broker
+	// configurations in allowedConfigs. A name counts as part of one only
+	// closely after the configuration's own name.
+	AllowConfigs bool
 	// Report is called with each leak and what was around it.
 	Report func(leak string)
 
 	recent []byte // the end of what was written before, for names cut in two
 }
 
-// lookBack is how far before a name "advertised.listeners" may stand: further
-// than the listeners of one broker are long.
+var allowedConfigs = regexp.MustCompile(`advertised\.listeners|controller\.quorum\.voters`)
+
+// lookBack is how far before an upstream name the configuration's name may
+// stand: further than a value is long.
 const lookBack = 512
 
 func (s *leakScanner) Write(p []byte) (int, error) {
@@ -42,7 +45,7 @@ func (s *leakScanner) Write(p []byte) (int, error) {
 		start := at + next
 		at = start + len(upstreamDomain)
 		before := text[max(0, start-lookBack):start]
-		if s.AllowListeners && bytes.Contains(before, []byte("advertised.listeners")) {
+		if s.AllowConfigs && allowedConfigs.Match(before) {
 			continue
 		}
 		s.Report(fmt.Sprintf("%q", text[max(0, start-60):min(len(text), at+20)]))
@@ -53,7 +56,7 @@ func (s *leakScanner) Write(p []byte) (int, error) {
 
 // scanFiles looks through everything a scenario's clients have printed and
 // logged. Folders named "direct" hold what clients without the proxy wrote.
-func scanFiles(dir string, allowListeners bool) ([]string, error) {
+func scanFiles(dir string, allowConfigs bool) ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -70,7 +73,7 @@ func scanFiles(dir string, allowListeners bool) ([]string, error) {
 			return err
 		}
 		defer file.Close()
-		scanner := leakScanner{AllowListeners: allowListeners, Report: func(leak string) {
+		scanner := leakScanner{AllowConfigs: allowConfigs, Report: func(leak string) {
 			found = append(found, strings.TrimPrefix(path, dir+"/")+": "+leak)
 		}}
 		_, err = io.Copy(&scanner, file)

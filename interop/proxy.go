@@ -179,19 +179,14 @@ func (p *proxy) endpoint(certs *proxyCerts, name, hosts, protocol string) *endpo
 }
 
 // direct is how clients would reach a listener without a proxy.
-func (c *cluster) direct(listener, protocol string) (*endpoint, error) {
-	var names []string
-	for _, b := range c.brokers {
-		names = append(names, b.name)
-	}
-	hosts := filepath.Join(c.dir, "direct-hosts")
+func (c *cluster) direct(listener, protocol string) *endpoint {
 	return &endpoint{
 		name:      "direct-" + listener,
 		bootstrap: c.bootstrap(listener),
-		hosts:     hosts,
+		hosts:     c.brokers[0].hosts,
 		settings:  javaTLS(protocol, c.ca.file),
 		pool:      c.ca.pool,
-	}, writeHosts(hosts, names)
+	}
 }
 
 // writeHosts writes a hosts file in which all names are this machine.

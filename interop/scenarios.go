@@ -22,7 +22,7 @@ var scenarios = []scenario{
 	{name: "group-consumer", limit: 2 * time.Minute, play: group("consumer")},
 	{name: "transactions", limit: time.Minute, play: transactions},
 	{name: "share-group", limit: time.Minute, play: shareGroup},
-	{name: "admin", limit: time.Minute, play: admin, listenersAllowed: true},
+	{name: "admin", limit: time.Minute, play: admin, configsAllowed: true},
 	{name: "sasl-plain", limit: time.Minute, play: sasl("PLAIN")},
 	{name: "sasl-scram-256", limit: time.Minute, play: sasl("SCRAM-SHA-256")},
 	{name: "sasl-scram-512", limit: time.Minute, play: sasl("SCRAM-SHA-512")},
@@ -32,6 +32,8 @@ var scenarios = []scenario{
 	{name: "perf-tools", limit: 6 * time.Minute, play: perfTools},
 	{name: "broker-restart", limit: 3 * time.Minute, play: brokerRestart},
 	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
+	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
+	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},
 }
 
 // apiVersions checks that the newest client and broker go on using the newest
@@ -47,6 +49,10 @@ func apiVersions(ctx context.Context, s *scene) (string, error) {
 		if found := strings.Count(output, line); found != brokerCount {
 			problems = append(problems, fmt.Errorf("%d of %d brokers offer %q", found, brokerCount, line))
 		}
+	}
+
+	if !s.direct {
+		problems = append(problems, s.compareOffers(ctx))
 	}
 
 	const topic = "api-versions"

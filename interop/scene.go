@@ -18,9 +18,9 @@ type scenario struct {
 	name  string
 	limit time.Duration
 	// play returns figures for the table, or what went wrong.
-	play             func(context.Context, *scene) (string, error)
-	listenersAllowed bool // see leakScanner.AllowListeners
-	needsProxy       bool // has no meaning without one
+	play           func(context.Context, *scene) (string, error)
+	configsAllowed bool // see leakScanner.AllowConfigs
+	needsProxy     bool // has no meaning without one
 }
 
 // scene is what a scenario plays in: the running cluster and proxies, and a

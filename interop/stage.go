@@ -23,13 +23,11 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 	if s.cluster, err = startCluster(ctx, s.java, ports, filepath.Join(work, "cluster")); err != nil {
 		return s, err
 	}
-	if s.directTLS, err = s.cluster.direct(listenTLS, "SSL"); err != nil {
-		return s, err
-	}
+	s.directTLS = s.cluster.direct(listenTLS, "SSL")
 	if o.direct {
 		s.tls, s.tapped = s.directTLS, s.directTLS
-		s.sasl, err = s.cluster.direct(listenSASL, "SASL_SSL")
-		return s, err
+		s.sasl = s.cluster.direct(listenSASL, "SASL_SSL")
+		return s, nil
 	}
 
 	if err := software.buildProxy(ctx, work); err != nil {
@@ -112,7 +110,7 @@ func (s *stage) perform(ctx context.Context, one scenario, dir string) row {
 	defer cancel()
 	for _, p := range s.proxies {
 		if p.tap != nil {
-			p.tap.allow.Store(one.listenersAllowed)
+			p.tap.allow.Store(one.configsAllowed)
 		}
 	}
 	err := os.MkdirAll(dir, 0o755)
@@ -122,7 +120,7 @@ func (s *stage) perform(ctx context.Context, one scenario, dir string) row {
 	}
 	// Clients that a failed scenario has left behind end with its context.
 	cancel()
-	leaks, scanErr := scanFiles(dir, one.listenersAllowed)
+	leaks, scanErr := scanFiles(dir, one.configsAllowed)
 	for name, p := range s.proxies {
 		if p.tap != nil {
 			for _, leak := range p.tap.takeLeaks() {

@@ -21,7 +21,7 @@ type tap struct {
 	client    *tls.Config // towards the proxy
 	target    string
 	bytes     atomic.Int64
-	allow     atomic.Bool // leakScanner.AllowListeners for connections from now on
+	allow     atomic.Bool // leakScanner.AllowConfigs for connections from now on
 	waitGroup sync.WaitGroup
 
 	mu    sync.Mutex
@@ -66,7 +66,7 @@ func (t *tap) relay(ctx context.Context, raw net.Conn) error {
 	defer up.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close(); up.Close() })()
 
-	scanner := &leakScanner{AllowListeners: t.allow.Load(), Report: func(leak string) {
+	scanner := &leakScanner{AllowConfigs: t.allow.Load(), Report: func(leak string) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.found = append(t.found, fmt.Sprintf("on a connection to %s: %s", name, leak))

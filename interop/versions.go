@@ -2,8 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"fmt"
+	"maps"
 	"os"
 	"regexp"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 var sentRequest = regexp.MustCompile(`Sending ([A-Z_]+) request with header RequestHeader\(apiKey=[A-Z_]+, apiVersion=([0-9]+),`)
@@ -23,6 +28,56 @@ func usedVersions(logs ...string) (map[string]string, error) {
 		}
 	}
 	return used, nil
+}
+
+// notOffered are the newest versions that clients are offered where the broker
+// offers newer ones: DescribeQuorum 2 would tell where the controllers are.
+var notOffered = map[int16]int16{kmsg.DescribeQuorum.Int16(): 1}
+
+// compareOffers asks a broker and the proxy what they offer and wants both to
+// say the same, but for notOffered.
+func (s *scene) compareOffers(ctx context.Context) error {
+	direct, err := s.offers(ctx, s.directTLS)
+	if err != nil {
+		return err
+	}
+	proxied, err := s.offers(ctx, s.tls)
+	if err != nil {
+		return err
+	}
+	for key, newest := range notOffered {
+		offer := direct[key]
+		offer.MaxVersion = min(offer.MaxVersion, newest)
+		direct[key] = offer
+	}
+	if !maps.EqualFunc(direct, proxied, func(a, b kmsg.ApiVersionsResponseApiKey) bool {
+		return a.MinVersion == b.MinVersion && a.MaxVersion == b.MaxVersion
+	}) {
+		return fmt.Errorf("the proxy offers %v, want %v", proxied, direct)
+	}
+	return nil
+}
+
+func (s *scene) offers(ctx context.Context, e *endpoint) (map[int16]kmsg.ApiVersionsResponseApiKey, error) {
+	client, err := s.goClient(e)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	request := kmsg.NewPtrApiVersionsRequest()
+	request.ClientSoftwareName, request.ClientSoftwareVersion = "interop", "1"
+	response, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	offers := map[int16]kmsg.ApiVersionsResponseApiKey{}
+	for _, offer := range response.ApiKeys {
+		offers[offer.ApiKey] = offer
+	}
+	if len(offers) < 30 {
+		return nil, fmt.Errorf("%s offers only %d APIs", e.name, len(offers))
+	}
+	return offers, nil
 }
 
 func eachLine(path string, take func(string)) error {

@@ -14,12 +14,13 @@ import org.apache.kafka.common.serialization.StringDeserializer;
 /**
  * One member of a consumer group. It ends after the order "until N", once it
  * has seen N distinct records and has reached the end of its partitions; the
- * order "leave" ends it at once.
+ * order "leave" ends it at once. Until it gets an order it pauses after each
+ * poll, for as long as it is told to.
  */
 class Consume {
     private static final long LEAVE = -1;
 
-    static void run(Properties base, String topic, String group) throws Exception {
+    static void run(Properties base, String topic, String group, long pauseMs) throws Exception {
         Properties properties = Main.with(base,
                 "group.id", group,
                 "auto.offset.reset", "earliest",
@@ -46,6 +47,9 @@ class Consume {
             while (until.get() != LEAVE && (tally.distinct < until.get() || !atEnd(consumer))) {
                 for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(200))) {
                     tally.add(record.value());
+                }
+                if (until.get() == Long.MAX_VALUE) {
+                    Thread.sleep(pauseMs);
                 }
             }
             consumer.commitSync();

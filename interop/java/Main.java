@@ -18,14 +18,18 @@ public class Main {
         }
         switch (args[0]) {
             case "produce" -> Produce.run(properties, args[2], args[3], Integer.parseInt(args[4]), Long.parseLong(args[5]));
-            case "consume" -> Consume.run(properties, args[2], args[3]);
-            case "share" -> ShareConsume.run(properties, args[2], args[3]);
+            case "consume" -> Consume.run(properties, args[2], args[3], pause(args));
+            case "share" -> ShareConsume.run(properties, args[2], args[3], pause(args));
             case "transact" -> Transact.run(properties, args[2], args[3]);
             case "admin" -> Administer.run(properties, args[2], args[3]);
             default -> throw new IllegalArgumentException("no subcommand " + args[0]);
         }
         // Clients are closed by now; a thread that still lives is not waited for.
         System.exit(0);
+    }
+
+    private static long pause(String[] args) {
+        return args.length > 4 ? Long.parseLong(args[4]) : 0;
     }
 
     /** Prints one line for the run to read. */

@@ -14,9 +14,13 @@ import org.apache.kafka.clients.consumer.KafkaShareConsumer;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
-/** One member of a share group that acknowledges each record by itself; it ends after the order "until N" once it has seen N distinct records. */
+/**
+ * One member of a share group that acknowledges each record by itself. It ends
+ * after the order "until N" once it has seen N distinct records; before that it
+ * pauses after each poll, for as long as it is told to.
+ */
 class ShareConsume {
-    static void run(Properties base, String topic, String group) throws Exception {
+    static void run(Properties base, String topic, String group, long pauseMs) throws Exception {
         // A share group starts at the end of its topics unless its own configuration says otherwise.
         try (Admin admin = Admin.create(base)) {
             ConfigResource resource = new ConfigResource(ConfigResource.Type.GROUP, group);
@@ -42,6 +46,9 @@ class ShareConsume {
                     consumer.acknowledge(record, AcknowledgeType.ACCEPT);
                 }
                 consumer.commitSync().forEach((partition, error) -> error.ifPresent(e -> Main.say("not acknowledged %s: %s", partition, e)));
+                if (until.get() == Long.MAX_VALUE) {
+                    Thread.sleep(pauseMs);
+                }
             }
         }
         tally.done();

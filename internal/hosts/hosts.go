@@ -55,8 +55,8 @@ func (t *Table) Len() int {
 
 // Lookup returns the addresses for a host name in the order in which to try
 // them, or nil when the file says nothing about it and DNS should be asked. An
-// IP address is not a host name: nothing matches it. The slice belongs to the
-// table.
+// IP address, or what else cannot be a host name, matches nothing. The slice
+// belongs to the table.
 func (t *Table) Lookup(name string) []netip.Addr {
 	if t == nil {
 		return nil
@@ -68,7 +68,7 @@ func (t *Table) Lookup(name string) []netip.Addr {
 	if len(t.wildcards) == 0 {
 		return nil
 	}
-	if _, err := netip.ParseAddr(name); err == nil {
+	if checkName(name) != nil { // an address, or nothing that DNS would know
 		return nil
 	}
 	for _, w := range t.wildcards {

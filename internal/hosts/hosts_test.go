@@ -176,6 +176,10 @@ func TestAFileThatIsNoHostsFileIsReportedShortly(t *testing.T) {
 	}
 }
 
+const label = `[a-z0-9_*](?:[a-z0-9_*-]{0,61}[a-z0-9_*])?`
+
+var hostName = regexp.MustCompile(`^` + label + `(?:\.` + label + `)*$`)
+
 // slowLookup is the rules of the package documentation once more, in the order
 // in which they are written there: collect all definitions, choose among those
 // that match, return what the chosen one was given.
@@ -197,7 +201,7 @@ func slowLookup(file, name string) []netip.Addr {
 		}
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if _, err := netip.ParseAddr(name); err == nil {
+	if _, err := netip.ParseAddr(name); err == nil || len(name) > 253 || !hostName.MatchString(name) {
 		return nil
 	}
 	chosen := ""
@@ -234,6 +238,7 @@ func FuzzLookup(f *testing.F) {
 	f.Add("1.1.1.1 **a*a.b\n1.1.1.2 *a*\n", "xaaa.b")
 	f.Add("1.1.1.1 *.*.*.*\n", "1.2.3.4")
 	f.Add("1.1.1.1 1.2.3.4. b\n", "1.2.3.4")
+	f.Add("0.0.0.0 *.******0*", "0.000\xcf00")
 	f.Add("bad\n1.2.3.4\n1.2.3.4 a..b", "a")
 	f.Fuzz(func(t *testing.T, file, name string) {
 		table, err := Parse(strings.NewReader(file))

@@ -250,6 +250,9 @@ func TestItSaysWhatItServesAndEndsWithASignal(t *testing.T) {
 				t.Errorf("the log lacks %s:\n%s", want, p.log.String())
 			}
 		}
+		if _, port, _ := net.SplitHostPort(p.listen); !strings.Contains(p.log.String(), "bootstrap=bootstrap."+suffix+":"+port+" ") {
+			t.Errorf("the advertised port is not %s, which it listens on:\n%s", port, p.log.String())
+		}
 		if strings.Contains(p.log.String(), "WARN") {
 			t.Errorf("warnings without a cause:\n%s", p.log.String())
 		}
@@ -403,6 +406,57 @@ func TestReadyzSaysWhetherAnUpstreamCanBeReached(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The rule and the port show in a Metadata response, version 0 here.
+func TestBrokersAreAdvertisedByTheRuleAndThePortOfTheFlags(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--advertised-port", "19092",
+		"--broker-mapping-rule", `^broker-(\d+)\.upstream\.test$::node${1}.`+suffix)
+	metadata := func(host string, port uint16) []byte {
+		brokers := append([]byte{0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 5, 0, byte(len(host))}, host...)
+		return kafkatest.Frame(brokers, []byte{0, 0, byte(port >> 8), byte(port)}, []byte{0, 0, 0, 0})
+	}
+	c.answers <- metadata(brokerName, 9092)
+	conn := p.connect(false)
+	if _, err := conn.Write(kafkatest.Frame([]byte{0, 3, 0, 0, 0, 0, 0, 7, 0xff, 0xff}, []byte{0, 0, 0, 0})); err != nil {
+		t.Fatal(err)
+	}
+	got, err := kafkatest.ReadFrame(conn)
+	if want := metadata("node0."+suffix, 19092); err != nil || string(got) != string(want[4:]) {
+		t.Errorf("the client got %q, %v; want %q", got, err, want[4:])
+	}
+}
+
+func TestClientsWithoutAServerNameAreServedWhenAllowed(t *testing.T) {
+	c := newCluster(t)
+	for _, allowed := range []bool{false, true} {
+		p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", fmt.Sprintf("--allow-missing-sni=%v", allowed))
+		conn, err := tls.Dial("tcp", p.listen, &tls.Config{InsecureSkipVerify: true}) // to an address: no name is sent
+		if err == nil {
+			c.answers <- heartbeatResponse
+			conn.SetDeadline(time.Now().Add(20 * time.Second))
+			conn.Write(heartbeat)
+			_, err = kafkatest.ReadFrame(conn)
+			conn.Close()
+		}
+		if (err == nil) != allowed {
+			t.Errorf("allowed: %v, error: %v", allowed, err)
+		}
+	}
+}
+
+func TestFramesLongerThanTheFlagSaysEndTheConnection(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--max-frame-bytes", "1024")
+	conn := p.connect(false)
+	if _, err := conn.Write([]byte{0, 0, 4, 1}); err != nil { // 1025
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Errorf("the connection did not just end: %v", err)
+	}
+	p.await("max-frame-bytes")
 }
 
 func TestUpstreamCertificateIsShownToBrokers(t *testing.T) {

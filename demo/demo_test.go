@@ -117,6 +117,42 @@ func TestDemoShowsTheRealProxy(t *testing.T) {
 	}
 }
 
+// until is a writer that calls then once the text has been written.
+type until struct {
+	bytes.Buffer
+	text string
+	then func()
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	n, err := u.Buffer.Write(p)
+	if u.then != nil && strings.Contains(u.String(), u.text) {
+		u.then()
+		u.then = nil
+	}
+	return n, err
+}
+
+func TestKeepStaysUntilInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer interrupt()
+	t.Setenv("TMPDIR", t.TempDir())
+	var errs bytes.Buffer
+	out := &until{text: "Ctrl-C ends it", then: interrupt}
+	if code := run(ctx, []string{"--keep", "--port", "0", "--broker-port", "0", "--records", "100"}, out, &errs); code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", code, out, &errs)
+	}
+	for _, want := range []string{
+		"127.0.0.1 bootstrap.kafka.example b0.kafka.example b1.kafka.example b2.kafka.example\n",
+		"security.protocol=SSL",
+		"kcat -b bootstrap.kafka.example:",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+}
+
 func TestAProxyThatLeaksFailsTheDemo(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

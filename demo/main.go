@@ -70,7 +70,7 @@ func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	flags.IntVar(&s.port, "port", 19092, "loopback port of the proxy; 0 takes any free one")
 	flags.IntVar(&s.brokerPort, "broker-port", 29092, "loopback port of the first broker, the others follow; 0 takes any free ones")
 	flags.StringVar(&s.suffix, "suffix", "kafka.example", "domain under which clients see the brokers")
-	flags.IntVar(&s.records, "records", 200_000, "how many records of 1 KiB to send through, at most: after 10 s it is enough")
+	flags.IntVar(&s.records, "records", 150_000, "how many records of 1 KiB to send through, at most: after 10 s it is enough")
 	flags.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
 	flags.Usage = func() {} // for --help alone: a mistake is better seen without it
 	if err := flags.Parse(args); err != nil {

@@ -32,7 +32,8 @@ func report(ctx context.Context, st *stage, l *load, p *printer) error {
 		count(l.produced.Load()), count(l.consumed.Load()), l.took.Seconds())
 	check(committed(ctx, client, l.consumed.Load()))
 	read, written := st.dialer.Bytes()
-	p.line("Bytes:   %s from the clients to the proxy, %s back.", megabytes(written), megabytes(read))
+	p.line("Bytes:   %s from the clients to the proxy, %s back. Batches that met a partition on the move went twice.",
+		megabytes(written), megabytes(read))
 
 	p.line("")
 	p.line("Routes the proxy has learned from the cluster's answers:")

@@ -98,8 +98,9 @@ func (st *stage) build(ctx context.Context, p *printer) error {
 	st.binary = filepath.Join(st.dir, "kafka-sni-proxy")
 	p.line("$ go build ./cmd/kafka-sni-proxy")
 	began := time.Now()
-	// By import path: it is found from any folder of the module.
-	build := exec.CommandContext(ctx, "go", "build", "-o", st.binary, "kafka-sni-proxy/cmd/kafka-sni-proxy")
+	// By import path: it is found from any folder of the module. Without the
+	// version control's stamp, which fails in a checkout owned by another user.
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", st.binary, "kafka-sni-proxy/cmd/kafka-sni-proxy")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the proxy (is this the project's folder? otherwise say where a built one is, with --binary): %w\n%s", err, out)

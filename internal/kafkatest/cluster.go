@@ -111,6 +111,7 @@ type node struct {
 	ln     net.Listener // nil while the broker is stopped
 	open   map[*conn]struct{}
 	opened int
+	refuse bool
 	wrong  []string // server names asked for that are not ours
 }
 
@@ -269,7 +270,7 @@ func (c *Cluster) resolve(host string, port int32) (string, error) {
 			continue
 		}
 		known = true
-		if n.port == port && n.ln != nil {
+		if n.port == port && n.ln != nil && !n.refuse {
 			return n.ln.Addr().String(), nil
 		}
 	}
@@ -318,6 +319,15 @@ func (c *Cluster) StartBrokerAt(id int32, host string, port int32) error {
 		return fmt.Errorf("kafkatest: starting broker %d: %w", id, err)
 	}
 	return nil
+}
+
+// Refuse has Dial refuse the broker from now on, or no longer. The cluster does
+// not notice: metadata goes on to list the broker, and it leads what it led, as
+// in the first seconds of a restart. Open connections stay; see CutConnections.
+func (c *Cluster) Refuse(id int32, refuse bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[id].refuse = refuse
 }
 
 // CutConnections resets every connection to the broker, which stays up.

@@ -183,6 +183,28 @@ func TestBrokersGoComeAndMove(t *testing.T) {
 	}
 }
 
+func TestRefusingBrokerStaysInMetadata(t *testing.T) {
+	ctx := deadline(t)
+	c := Start(t, Options{})
+	c.Refuse(1, true)
+	if _, err := c.Dial(ctx, c.Host(1), 9093); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialing: %v, want refused", err)
+	}
+	metadata, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, direct(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(metadata.Brokers); n != 3 {
+		t.Errorf("metadata lists %d brokers, want 3", n)
+	}
+	c.Refuse(1, false)
+	conn, err := c.Dial(ctx, c.Host(1), 9093)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
 func TestPortsGivenAreAdvertised(t *testing.T) {
 	c := Start(t, Options{Brokers: 2, Ports: []int{0, 0}})
 	for id := range int32(2) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 )
 
 // java knows how Java programs are started: brokers with the jars of the
@@ -42,8 +43,8 @@ func (j *java) brokerArgs(v jvm, class string, args ...string) []string {
 	return append(line, args...)
 }
 
-// oldClientArgs is the command line of a tool with the client it came with.
-func (j *java) oldClientArgs(v jvm, class string, args ...string) []string {
+// brokerClientArgs is the command line of a tool on the client it came with.
+func (j *java) brokerClientArgs(v jvm, class string, args ...string) []string {
 	v.Config = j.logging()
 	return j.brokerArgs(v, class, args...)
 }
@@ -51,9 +52,26 @@ func (j *java) oldClientArgs(v jvm, class string, args ...string) []string {
 // clientArgs is the command line of a program of ours, or of a tool of the
 // broker's version that runs on the newer client.
 func (j *java) clientArgs(v jvm, class string, args ...string) []string {
+	return j.onClient(v, []string{filepath.Join(j.software.clients, "*"), filepath.Join(j.software.kafka, "*")}, class, args)
+}
+
+// oldClientArgs is the command line of a program of ours on the old client, and
+// on nothing of Kafka's that is newer.
+func (j *java) oldClientArgs(v jvm, class string, args ...string) []string {
+	jars := []string{filepath.Join(j.software.oldClient, "*")}
+	for _, pattern := range []string{"log4j-*.jar", "slf4j-*.jar"} {
+		logging, err := filepath.Glob(filepath.Join(j.software.kafka, pattern))
+		if err != nil {
+			panic(err) // the pattern is malformed
+		}
+		jars = append(jars, logging...)
+	}
+	return j.onClient(v, jars, class, args)
+}
+
+func (j *java) onClient(v jvm, jars []string, class string, args []string) []string {
 	v.Config = j.logging()
-	classPath := fmt.Sprintf("%s:%s:%s", j.software.classes, filepath.Join(j.software.clients, "*"), filepath.Join(j.software.kafka, "*"))
-	line := append(v.args(), "-cp", classPath, class)
+	line := append(v.args(), "-cp", strings.Join(append([]string{j.software.classes}, jars...), ":"), class)
 	return append(line, args...)
 }
 

@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// Versions are named in maven/*/pom.xml; these are for messages only.
+// Versions are named in maven/*/pom.xml; these are for messages, and for the
+// name of the client's jar.
 const (
-	brokerVersion = "4.3.1"
-	clientVersion = "4.4.0"
+	clientVersion    = "4.4.0"
+	oldClientVersion = "2.1.1"
 )
 
 const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -21,23 +22,23 @@ const copyDependencies = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 // software is everything the run starts that is not on the machine: jars from
 // Maven Central, and what is built from this tree.
 type software struct {
-	root    string // of the module
-	kafka   string // folder of jars: broker, tools, their client, log4j
-	clients string // folder of jars: the client under test
-	classes string // the programs of interop/java
-	proxy   string // the binary
+	root      string // of the module
+	kafka     string // folder of jars: broker, tools, their client, log4j
+	clients   string // folder of jars: the client under test
+	oldClient string // folder of jars: a client of years ago
+	classes   string // the programs of interop/java
+	proxy     string // the binary
 }
 
 // provision fetches what is not cached yet and builds the rest. The jars of a
 // pom file are kept under its hash, so that a changed version is fetched anew.
 func provision(ctx context.Context, root, work string) (*software, error) {
 	s := &software{root: root, classes: filepath.Join(work, "classes"), proxy: filepath.Join(work, "kafka-sni-proxy")}
-	var err error
-	if s.kafka, err = s.jars(ctx, work, "kafka"); err != nil {
-		return nil, err
-	}
-	if s.clients, err = s.jars(ctx, work, "clients"); err != nil {
-		return nil, err
+	for name, folder := range map[string]*string{"kafka": &s.kafka, "clients": &s.clients, "old-client": &s.oldClient} {
+		var err error
+		if *folder, err = s.jars(ctx, work, name); err != nil {
+			return nil, err
+		}
 	}
 	sources, err := filepath.Glob(filepath.Join(root, "interop", "java", "*.java"))
 	if err != nil {

@@ -150,9 +150,10 @@ type endpoint struct {
 	bootstrap string
 	hosts     string         // file for Java, with all the names there are
 	settings  []string       // lines of Java properties
-	pool      *x509.CertPool // for Go clients
+	ca        string         // PEM file of who signed what is shown here
+	pool      *x509.CertPool // the same for Go clients
 	proxied   bool
-	tap       *tap
+	oldClient bool // our Java clients are to run on the old Java client
 }
 
 // with returns the endpoint with more settings for Java clients; of two lines
@@ -172,9 +173,9 @@ func (p *proxy) endpoint(certs *proxyCerts, name, hosts, protocol string) *endpo
 		bootstrap: fmt.Sprintf("bootstrap.%s:%d", suffix, p.clientPort()),
 		hosts:     hosts,
 		settings:  javaTLS(protocol, certs.path("ca.pem")),
+		ca:        certs.path("ca.pem"),
 		pool:      certs.pool,
 		proxied:   true,
-		tap:       p.tap,
 	}
 }
 
@@ -185,6 +186,7 @@ func (c *cluster) direct(listener, protocol string) *endpoint {
 		bootstrap: c.bootstrap(listener),
 		hosts:     c.brokers[0].hosts,
 		settings:  javaTLS(protocol, c.ca.file),
+		ca:        c.ca.file,
 		pool:      c.ca.pool,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ var scenarios = []scenario{
 	{name: "certificates", limit: time.Minute, play: certificates, needsProxy: true},
 	{name: "leak-scanner", limit: time.Minute, play: leakScannerWorks, needsProxy: true},
 	{name: "api-versions", limit: time.Minute, play: apiVersions},
+	{name: "old-client", limit: time.Minute, play: oldClient},
 	{name: "topics", limit: time.Minute, play: topics},
 	{name: "group-classic", limit: 2 * time.Minute, play: group("classic")},
 	{name: "group-consumer", limit: 2 * time.Minute, play: group("consumer")},
@@ -87,6 +89,39 @@ func apiVersions(ctx context.Context, s *scene) (string, error) {
 	}
 	figures := fmt.Sprintf("Java %s used Produce %s, Fetch %s, Metadata %s, FindCoordinator %s", clientVersion, used["PRODUCE"], used["FETCH"], used["METADATA"], used["FIND_COORDINATOR"])
 	return figures, errors.Join(problems...)
+}
+
+// oldClient produces and consumes with the oldest Java client that the brokers
+// still serve.
+func oldClient(ctx context.Context, s *scene) (string, error) {
+	const topic = "old-client"
+	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
+		return "", err
+	}
+	// It cannot read a trust store in PEM.
+	store := filepath.Join(s.dir, "ca.p12")
+	_, err := runToEnd(ctx, command{Dir: s.dir, Args: []string{"keytool", "-importcert", "-noprompt", "-alias", "ca",
+		"-file", s.tapped.ca, "-keystore", store, "-storetype", "PKCS12", "-storepass", "changeit"}})
+	if err != nil {
+		return "", err
+	}
+	e := s.tapped.with("ssl.truststore.type=PKCS12", "ssl.truststore.location="+store, "ssl.truststore.password=changeit")
+	e.oldClient = true
+	producer, err := s.startJava(ctx, e, "produce", topic, "p", "10000", "5000")
+	if err != nil {
+		return "", err
+	}
+	if _, err := producer.finish(); err != nil {
+		return "", err
+	}
+	if err := s.consume(ctx, e, topic, 5000); err != nil {
+		return "", err
+	}
+	log, err := s.cluster.audit(ctx, topic)
+	if err == nil {
+		err = log.exactly(map[string]int64{"p": 5000})
+	}
+	return fmt.Sprintf("Java %s produced and consumed 5000", oldClientVersion), err
 }
 
 // topics does what an administrator does on the first day.

@@ -83,7 +83,11 @@ func (s *scene) startJava(ctx context.Context, e *endpoint, subcommand string, a
 	if err != nil {
 		return nil, err
 	}
-	line := s.java.clientArgs(v, "Main", append([]string{subcommand, properties}, args...)...)
+	program := s.java.clientArgs
+	if e.oldClient {
+		program = s.java.oldClientArgs
+	}
+	line := program(v, "Main", append([]string{subcommand, properties}, args...)...)
 	return start(ctx, command{Name: file, Args: line, Dir: dir, Lines: true})
 }
 
@@ -114,7 +118,7 @@ func (s *scene) tool(ctx context.Context, e *endpoint, class string, args ...str
 	line := s.java.clientArgs(v, class, args...)
 	if strings.HasSuffix(class, "BrokerApiVersionsCommand") {
 		// It uses inner parts of the client that the newer one no longer has.
-		line = s.java.oldClientArgs(v, class, args...)
+		line = s.java.brokerClientArgs(v, class, args...)
 	}
 	return runToEnd(ctx, command{Name: file, Args: line, Dir: dir})
 }

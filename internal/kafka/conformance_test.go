@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -46,7 +47,7 @@ func TestResponsesAreRewrittenAsKmsgWouldDoIt(t *testing.T) {
 				msgs = append(msgs, m)
 				stream = append(stream, m.encode()...)
 			}
-			c := check{streamed: g.threshold(), names: namer(g.IntN(150)), round: round}
+			c := check{tune: g.tuning(), names: namer(g.IntN(150)), round: round}
 			c.run(t, msgs, stream, g.cuts())
 			if t.Failed() {
 				return
@@ -67,8 +68,8 @@ func TestEveryCut(t *testing.T) {
 		for round := range rounds {
 			m := g.small(s.key, version)
 			stream := m.encode()
-			for _, streamed := range []int64{0, 1} {
-				c := check{streamed: streamed, names: namer(20), round: round}
+			for _, tune := range []tuning{{}, {wholeFrame: 1}, {wholeFrame: 1, margin: 1}, {wholeFrame: 1, margin: 40}} {
+				c := check{tune: tune, names: namer(20), round: round}
 				c.run(t, []*message{m}, stream, byteByByte)
 				for at := 1; at < len(stream); at++ {
 					c.run(t, []*message{m}, stream, cutAt(at))
@@ -87,23 +88,26 @@ func (g *generator) bystander() *message {
 	return g.fill(key, kmsg.ResponseForKey(key).MaxVersion())
 }
 
-// threshold returns a length from which responses that end with addresses are
-// streamed: mostly the real one, or all.
-func (g *generator) threshold() int64 {
-	return []int64{0, 0, 1, 1, g.Int64N(1000)}[g.IntN(5)]
+// tuning returns the length up to which responses that end with addresses are
+// kept whole, and how much of the others waits: often the real ones.
+func (g *generator) tuning() tuning {
+	return tuning{
+		wholeFrame: []int64{0, 0, 1, 1, g.Int64N(1000)}[g.IntN(5)],
+		margin:     []int64{0, 1, 1 + g.Int64N(300)}[g.IntN(3)],
+	}
 }
 
 // check says how responses are to be rewritten.
 type check struct {
-	streamed int64
-	names    Names
-	round    int
+	tune  tuning
+	names Names
+	round int
 }
 
 // run forwards the responses and compares every one with what kmsg makes of it.
 func (c check) run(t testing.TB, msgs []*message, stream []byte, next pieces) {
 	t.Helper()
-	r := &Responses{Names: c.names, streamed: c.streamed}
+	r := &Responses{Names: c.names, tune: c.tune}
 	out, err := respond(t, r, msgs, stream, next)
 	if err != nil {
 		t.Fatalf("round %d: %v", c.round, err)
@@ -142,11 +146,7 @@ func (c check) inPlace(m *message, size int) bool {
 	if a == nil || a.versions[m.GetVersion()] == nil || a.versions[m.GetVersion()].tail == noTail {
 		return false
 	}
-	limit := c.streamed
-	if limit == 0 {
-		limit = wholeFrame + 1
-	}
-	return int64(size) >= limit
+	return int64(size) > cmp.Or(c.tune.wholeFrame, wholeFrame)
 }
 
 // sameButEndpoints checks a frame that was rewritten in place: as long as the

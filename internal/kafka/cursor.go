@@ -64,11 +64,10 @@ func (c *cursor) uvarint() int {
 
 // compactString returns a string's bytes; nil when it is null.
 func (c *cursor) compactString() []byte {
-	n := c.uvarint()
-	if n == 0 {
-		return nil
+	if n := c.uvarint(); n > 0 {
+		return c.take(n - 1)
 	}
-	return c.take(n - 1)
+	return nil
 }
 
 // tags passes over a section of tagged fields.

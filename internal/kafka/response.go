@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"encoding/binary"
 	"io"
 	"math"
@@ -16,6 +17,11 @@ const (
 	// maxKept is how many bytes of one response may be kept: the brokers of a
 	// Metadata response or the endpoints of a Fetch. 10 000 brokers take 1 MiB.
 	maxKept = 16 << 20
+
+	// margin is how many of the last bytes of a longer response wait until all
+	// of it has been seen to be well formed, its tail or not. When its lengths do
+	// not say the truth, no endpoint has been taken for records and forwarded.
+	margin = 8 << 10
 )
 
 // Names returns the address under which clients are to see a broker. It is
@@ -32,8 +38,8 @@ type Names func(node int32, host []byte, port int32) (name string, advertisedPor
 //   - prefix: the frame is kept up to its last address and gets a new length;
 //     what follows streams;
 //   - whole: a response that ends with addresses is kept, up to 32 KiB;
-//   - tail in place: a longer one is on its way when its last bytes come, so
-//     those are replaced by as many.
+//   - in place: a longer one is on its way when its last bytes come, so those
+//     are replaced by as many.
 type Responses struct {
 	// Out gets the frames, in slices of what Forward is given and of rewritten
 	// bytes.
@@ -58,9 +64,17 @@ type Responses struct {
 	kept []byte // the bytes of it that were kept from earlier calls
 	err  error
 
-	// streamed is the shortest response that is streamed though it ends with
-	// addresses. 0: wholeFrame+1. Tests lower it, to try every cut.
-	streamed int64
+	// Of a frame that is rewritten in place, offsets from its length field:
+	wait int64 // what comes from here on waits for the end of the frame
+	tail int64 // the tail begins here; 0 before that is known
+
+	tune tuning
+}
+
+// tuning is for tests, which try every cut on short responses. The zero value
+// stands for the constants.
+type tuning struct {
+	wholeFrame, margin int64
 }
 
 // mode is how the current frame is handled.
@@ -71,11 +85,10 @@ const (
 	streaming             // forward to the end of the frame
 	keepHead              // keep up to the last address, then stream
 	keepWhole             // keep all of it
-	scanBody              // forward to where the tail begins, then keep that
-	keepTail              // keep to the end of the frame
+	inPlace               // forward up to the tail or the margin, keep the rest
 )
 
-func (m mode) keeps() bool { return m == keepHead || m == keepWhole || m == keepTail }
+func (m mode) keeps() bool { return m == keepHead || m == keepWhole }
 
 // AtBoundary reports whether all that was forwarded is whole frames.
 func (r *Responses) AtBoundary() bool { return r.mode == atHeader && len(r.kept) == 0 }
@@ -138,51 +151,75 @@ func (r *Responses) forward(p []byte) error {
 				from = i
 			}
 
-		case keepHead, scanBody, keepTail:
+		case keepHead:
 			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
 			i += n
 			r.left -= int64(n)
 			switch status {
 			case failed:
 				return r.scan.err
-			case atTail:
-				if r.left == 0 {
-					return r.fail("the frame ends before its tagged fields")
-				}
-				if err := r.write(p[from:i]); err != nil {
+			case done:
+				if err := r.finish(p[from:i], r.writeHead); err != nil {
 					return err
 				}
 				from = i
-				r.mode = keepTail
-			case done:
-				if r.mode == keepHead {
-					if err := r.finish(p[from:i], r.writeHead); err != nil {
-						return err
-					}
-					from = i
-					r.mode = streaming
-					r.advance(0)
-					break
+				r.mode = streaming
+				r.advance(0)
+			}
+
+		case inPlace:
+			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
+			i += n
+			r.left -= int64(n)
+			switch {
+			case status == failed:
+				return r.scan.err
+			case r.left == 0 && status != done:
+				return r.fail("the frame ends before its tagged fields")
+			case r.left > 0 && status == done:
+				return r.fail("%d bytes behind the end of the response", r.left)
+			case status == atTail:
+				r.tail = r.size - r.left
+				r.wait = min(r.wait, r.tail)
+				if r.size-r.wait > maxKept {
+					return r.fail("more than %d bytes of addresses", maxKept)
 				}
-				if r.left > 0 {
-					return r.fail("%d bytes behind the end of the response", r.left)
+			case status == done:
+				wait := r.waiting(p[:i])
+				if err := r.write(p[from:wait]); err != nil {
+					return err
 				}
 				r.mode = atHeader
-				if err := r.finish(p[from:i], r.writeTail); err != nil {
+				if err := r.finish(p[wait:i], r.writeTail); err != nil {
 					return err
 				}
 				from = i
 			}
 		}
-		if len(r.kept)+i-from > maxKept && r.mode.keeps() {
+		if r.mode.keeps() && len(r.kept)+i-from > maxKept {
 			return r.fail("more than %d bytes of addresses", maxKept)
 		}
 	}
-	if r.mode.keeps() {
-		r.keep(p[from:])
-		return nil
+	wait := len(p)
+	switch {
+	case r.mode.keeps():
+		wait = from
+	case r.mode == inPlace:
+		wait = r.waiting(p)
 	}
-	return r.write(p[from:])
+	if err := r.write(p[from:wait]); err != nil {
+		return err
+	}
+	r.keep(p[wait:])
+	return nil
+}
+
+// waiting returns where in p that begins what waits for the end of the frame
+// that is rewritten in place. All of p that belongs to the frame has been
+// scanned, and nothing behind it.
+func (r *Responses) waiting(p []byte) int {
+	n := r.size - r.left - r.wait - int64(len(r.kept))
+	return len(p) - int(max(n, 0))
 }
 
 // advance notes that n more bytes of a frame have been dealt with.
@@ -354,11 +391,13 @@ func (r *Responses) begin(req pending, size, read int64) {
 	case l.tail == noTail:
 		r.mode = keepHead
 		r.scan.start(l, read, size)
-	case r.streamed == 0 && size <= wholeFrame, size < r.streamed:
+	case size <= cmp.Or(r.tune.wholeFrame, wholeFrame):
 		r.mode = keepWhole
 	default:
-		r.mode = scanBody
+		r.mode = inPlace
 		r.scan.start(l, read, size)
+		r.wait = max(read, size-cmp.Or(r.tune.margin, margin))
+		r.tail = 0
 	}
 }
 
@@ -426,6 +465,7 @@ func (r *Responses) writeTail(b []byte) error {
 	if len(r.scan.found) == 0 {
 		return r.write(b)
 	}
+	before, b := b[:r.tail-r.wait], b[r.tail-r.wait:]
 	t, ok := parseTail(b, r.scan.layout.tail)
 	if !ok {
 		return r.fail("its endpoints do not parse")
@@ -437,7 +477,8 @@ func (r *Responses) writeTail(b []byte) error {
 	}
 	r.Dropped += int64(dropped)
 	r.Rewritten++
-	out := t.append(buffers.Get().(*[wholeFrame]byte)[:0])
+	out := append(buffers.Get().(*[wholeFrame]byte)[:0], before...)
+	out = t.append(out)
 	err := r.write(out)
 	recycle(out)
 	return err

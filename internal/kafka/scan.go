@@ -361,7 +361,10 @@ func (s *scanner) length(o *op, p []byte) (v uint64, used int, ok bool) {
 			return s.null(o, int64(int32(v)), used)
 		}
 	case uvarintPlusOne:
-		if v, used, ok = s.uvarint(o, p); ok && v > 0 {
+		if v, used, ok = s.uvarint(o, p); ok {
+			if v == 0 {
+				return s.null(o, -1, used)
+			}
 			v--
 		}
 	case uvarintCount:
@@ -371,9 +374,13 @@ func (s *scanner) length(o *op, p []byte) (v uint64, used int, ok bool) {
 }
 
 func (s *scanner) null(o *op, v int64, used int) (uint64, int, bool) {
-	if v != -1 {
+	switch {
+	case v != -1:
 		s.fail(o, "negative length %d", v)
-		return 0, used, false
+	case o.do == opHost: // no version lets it be null
+		s.fail(o, "null")
+	default:
+		return 0, used, true
 	}
-	return 0, used, true
+	return 0, used, false
 }

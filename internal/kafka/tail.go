@@ -10,12 +10,12 @@ import (
 type trailer struct {
 	layout    tail
 	endpoints []endpoint
-	tags      []taggedField // ascending, as they came; never field 0 of taggedEndpoints
+	tags      []taggedField // ascending; without the endpoints
 }
 
 type endpoint struct {
 	node, port int32
-	host       []byte // nil when null
+	host       []byte
 	rest       []byte // rack and tagged fields
 }
 
@@ -25,22 +25,22 @@ type taggedField struct {
 }
 
 // parseTail takes a trailer apart. The scanner has been over it, so what can
-// still be wrong is a field that stands twice.
+// still be wrong is that the tagged fields do not ascend.
 func parseTail(b []byte, layout tail) (*trailer, bool) {
 	t := &trailer{layout: layout}
 	c := cursor{b: b}
 	if layout == plainEndpoints {
 		t.endpoints = c.endpoints()
 	}
-	seen := false
+	last := -1
 	for n := c.uvarint(); n > 0 && !c.bad && !c.short(); n-- {
 		tag := c.uvarint()
 		value := c.take(c.uvarint())
+		if tag <= last {
+			return nil, false
+		}
+		last = tag
 		if layout == taggedEndpoints && tag == 0 {
-			if seen {
-				return nil, false
-			}
-			seen = true
 			v := cursor{b: value}
 			t.endpoints = v.endpoints()
 			if v.bad || v.off != len(value) {
@@ -120,17 +120,14 @@ func (t *trailer) pad(n int) bool {
 		return true
 	}
 	n -= uvarintLen(t.tagCount()+1) - uvarintLen(t.tagCount()) // the count may grow by a byte
-	// A tag of one byte first. Where the size's own length jumps, one of two
-	// bytes makes up for it.
-	for _, from := range []int{paddingTag, 128} {
-		tag := from
-		for t.hasTag(tag) {
-			tag++
-		}
-		for sizeLen := 1; sizeLen <= 4; sizeLen++ {
+	// A tag of one byte if there is one. Where the length of the size jumps, one
+	// of two bytes makes up for it.
+	for _, free := range []func() (int, bool){t.freeShortTag, t.freeLongTag} {
+		tag, ok := free()
+		for sizeLen := 1; ok && sizeLen <= 4; sizeLen++ {
 			size := n - uvarintLen(tag) - sizeLen
 			if size >= 0 && uvarintLen(size) == sizeLen {
-				at, _ := slices.BinarySearchFunc(t.tags, tag, func(f taggedField, tag int) int { return f.tag - tag })
+				at, _ := t.findTag(tag)
 				t.tags = slices.Insert(t.tags, at, taggedField{tag, make([]byte, size)})
 				return true
 			}
@@ -139,9 +136,33 @@ func (t *trailer) pad(n int) bool {
 	return false
 }
 
-// paddingTag is the highest tag that takes one byte: far from those that Kafka
-// gives to new fields, which count from 0.
-const paddingTag = 127
+// freeShortTag returns the highest unused tag that takes one byte: far from
+// those that Kafka gives to new fields, which count from 0.
+func (t *trailer) freeShortTag() (tag int, ok bool) {
+	for tag := 127; tag > 0; tag-- {
+		if _, used := t.findTag(tag); !used {
+			return tag, true
+		}
+	}
+	return 0, false
+}
+
+// freeLongTag returns the lowest unused tag that takes two bytes.
+func (t *trailer) freeLongTag() (tag int, ok bool) {
+	at, _ := t.findTag(128)
+	for tag := 128; tag < 1<<14; tag++ {
+		if at == len(t.tags) || t.tags[at].tag != tag {
+			return tag, true
+		}
+		at++
+	}
+	return 0, false
+}
+
+// findTag returns where a tag is, or where it would have to be.
+func (t *trailer) findTag(tag int) (at int, found bool) {
+	return slices.BinarySearchFunc(t.tags, tag, func(f taggedField, tag int) int { return f.tag - tag })
+}
 
 // tagCount returns how many tagged fields are written.
 func (t *trailer) tagCount() int {
@@ -149,10 +170,6 @@ func (t *trailer) tagCount() int {
 		return len(t.tags) + 1
 	}
 	return len(t.tags)
-}
-
-func (t *trailer) hasTag(tag int) bool {
-	return slices.ContainsFunc(t.tags, func(f taggedField) bool { return f.tag == tag })
 }
 
 func (e *endpoint) size() int {
@@ -206,12 +223,8 @@ func (t *trailer) appendEndpoints(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(t.endpoints)+1))
 	for _, e := range t.endpoints {
 		b = binary.BigEndian.AppendUint32(b, uint32(e.node))
-		if e.host == nil {
-			b = append(b, 0)
-		} else {
-			b = binary.AppendUvarint(b, uint64(len(e.host)+1))
-			b = append(b, e.host...)
-		}
+		b = binary.AppendUvarint(b, uint64(len(e.host)+1))
+		b = append(b, e.host...)
 		b = binary.BigEndian.AppendUint32(b, uint32(e.port))
 		b = append(b, e.rest...)
 	}

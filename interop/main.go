@@ -119,7 +119,7 @@ func interop(ctx context.Context, o options, work string) (err error) {
 	}
 	fmt.Println("logs:", work)
 	s, err := setStage(ctx, o, root, work)
-	defer func() { err = errors.Join(err, s.strike()) }()
+	defer func() { err = errors.Join(err, s.strike(ctx)) }()
 	if err != nil {
 		return err
 	}

@@ -52,9 +52,13 @@ func (c *proxyCerts) path(file string) string { return filepath.Join(c.dir, file
 // proxy is one running kafka-sni-proxy, and the tap in front of it if it has one.
 type proxy struct {
 	*process
-	port  int // what it is bound to
-	admin int
-	tap   *tap
+	name   string
+	dir    string
+	args   []string
+	starts int
+	port   int // what it is bound to
+	admin  int
+	tap    *tap
 }
 
 // proxySetup is how a proxy is started.
@@ -66,40 +70,53 @@ type proxySetup struct {
 }
 
 // startProxy starts a proxy and waits until it says that it is ready.
-func startProxy(ctx context.Context, s *software, c *cluster, certs *proxyCerts, ports *freePorts, dir string, setup proxySetup) (*proxy, error) {
-	p := &proxy{port: ports.take(), admin: ports.take()}
-	hosts := filepath.Join(dir, "upstream-hosts")
+func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error) {
+	p := &proxy{name: setup.Name, dir: s.proxyDir, port: s.ports.take(), admin: s.ports.take()}
+	hosts := filepath.Join(p.dir, "upstream-hosts")
 	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"), 0o644); err != nil {
 		return nil, err
 	}
-	args := []string{s.proxy,
+	p.args = append([]string{s.java.software.proxy,
 		"--bind", fmt.Sprintf("127.0.0.1:%d", p.port),
 		"--sni-suffix", suffix,
-		"--cert", certs.path("server.pem"),
-		"--key", certs.path("server_key.pem"),
-		"--upstream", c.bootstrap(setup.Listener),
-		"--upstream-ca-certs", c.ca.file,
+		"--cert", s.certs.path("server.pem"),
+		"--key", s.certs.path("server_key.pem"),
+		"--upstream", s.cluster.bootstrap(setup.Listener),
+		"--upstream-ca-certs", s.cluster.ca.file,
 		"--hosts-file", hosts,
 		"--admin-bind", fmt.Sprintf("127.0.0.1:%d", p.admin),
 		"--log-level", "debug",
-	}
+	}, setup.Args...)
 	if setup.Tapped {
-		if err := p.startTap(ctx, certs, ports.take()); err != nil {
+		if err := p.startTap(ctx, s.certs, s.ports.take()); err != nil {
 			return nil, err
 		}
-		args = append(args, "--advertised-port", fmt.Sprint(p.clientPort()))
+		p.args = append(p.args, "--advertised-port", fmt.Sprint(p.clientPort()))
 	}
+	return p, p.start(ctx)
+}
+
+func (p *proxy) start(ctx context.Context) error {
+	p.starts++
 	var err error
-	p.process, err = start(ctx, command{Name: "proxy-" + setup.Name, Dir: dir, Args: append(args, setup.Args...)})
+	p.process, err = start(ctx, command{Name: fmt.Sprintf("proxy-%s-%d", p.name, p.starts), Dir: p.dir, Args: p.args})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return p, watch(ctx, "waiting for the proxy to be ready", func() error {
+	return watch(ctx, "waiting for the proxy to be ready", func() error {
 		if err := p.ended(); err != nil {
 			return err
 		}
 		return p.ready(ctx)
 	})
+}
+
+// drain tells the proxy to end and wants it to say that it went in good order.
+func (p *proxy) drain() error {
+	if code := p.process.stop(40 * time.Second); code != 0 {
+		return fmt.Errorf("proxy %s ended with status %d instead of 0 when told to; the end of its log:\n%s", p.name, code, lastLines(p.out, 5))
+	}
+	return nil
 }
 
 func (p *proxy) startTap(ctx context.Context, certs *proxyCerts, port int) error {

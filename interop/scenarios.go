@@ -33,6 +33,8 @@ var scenarios = []scenario{
 	{name: "client-mtls", limit: time.Minute, play: clientMTLS, needsProxy: true},
 	{name: "perf-tools", limit: 6 * time.Minute, play: perfTools},
 	{name: "broker-restart", limit: 3 * time.Minute, play: brokerRestart},
+	{name: "proxy-restart", limit: 3 * time.Minute, play: proxyRestart(false), needsProxy: true},
+	{name: "proxy-restart-sasl", limit: 3 * time.Minute, play: proxyRestart(true), needsProxy: true},
 	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
 	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
 	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},

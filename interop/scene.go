@@ -36,7 +36,9 @@ type stage struct {
 	java        *java
 	cluster     *cluster
 	certs       *proxyCerts
+	ports       *freePorts
 	proxies     map[string]*proxy
+	proxyDir    string // of their logs
 	perfRecords int
 	direct      bool // the run is one without proxies
 

@@ -19,8 +19,8 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 		return s, err
 	}
 	s.java = &java{software: software}
-	ports := newFreePorts()
-	if s.cluster, err = startCluster(ctx, s.java, ports, filepath.Join(work, "cluster")); err != nil {
+	s.ports = newFreePorts()
+	if s.cluster, err = startCluster(ctx, s.java, s.ports, filepath.Join(work, "cluster")); err != nil {
 		return s, err
 	}
 	s.directTLS = s.cluster.direct(listenTLS, "SSL")
@@ -33,16 +33,16 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 	if err := software.buildProxy(ctx, work); err != nil {
 		return s, err
 	}
-	dir := filepath.Join(work, "proxies")
-	if s.certs, err = generateCerts(ctx, software, filepath.Join(dir, "certs")); err != nil {
+	s.proxyDir = filepath.Join(work, "proxies")
+	if s.certs, err = generateCerts(ctx, software, filepath.Join(s.proxyDir, "certs")); err != nil {
 		return s, err
 	}
 	upstream, err := s.cluster.ca.issue("proxy")
 	if err != nil {
 		return s, err
 	}
-	byID := filepath.Join(dir, "hosts-by-id")
-	byRule := filepath.Join(dir, "hosts-by-rule")
+	byID := filepath.Join(s.proxyDir, "hosts-by-id")
+	byRule := filepath.Join(s.proxyDir, "hosts-by-rule")
 	if err := errors.Join(
 		writeHosts(byID, underSuffix("bootstrap", "b1", "b2", "b3")),
 		writeHosts(byRule, underSuffix("bootstrap", "node-1-of-ours", "node-2-of-ours", "node-3-of-ours")),
@@ -62,7 +62,7 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 		{proxySetup{Name: "mtls", Listener: listenMTLS,
 			Args: []string{"--mtls-enable", "--ca-certs", s.certs.path("ca.pem"), "--upstream-cert", upstream.cert, "--upstream-key", upstream.key}}, &s.mtls, byID, "SSL"},
 	} {
-		p, err := startProxy(ctx, software, s.cluster, s.certs, ports, dir, one.setup)
+		p, err := s.startProxy(ctx, one.setup)
 		if p != nil {
 			s.proxies[one.setup.Name] = p
 		}
@@ -82,15 +82,16 @@ func underSuffix(labels ...string) []string {
 	return names
 }
 
-// strike ends everything that was started. The proxies go first, and are to
-// say that they went in good order.
-func (s *stage) strike() error {
+// strike ends everything that was started. The proxies go first and, unless the
+// run is cut short, have to go in good order.
+func (s *stage) strike(ctx context.Context) error {
 	var problems []error
-	for name, p := range s.proxies {
+	for _, p := range s.proxies {
+		if p.process != nil && ctx.Err() == nil {
+			problems = append(problems, p.drain())
+		}
 		if p.process != nil {
-			if code := p.process.stop(20 * time.Second); code != 0 {
-				problems = append(problems, fmt.Errorf("proxy %s ended with status %d instead of 0 when told to (see %s)", name, code, p.out))
-			}
+			p.kill()
 		}
 		if p.tap != nil {
 			p.tap.stop()

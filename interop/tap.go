@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,21 +72,34 @@ func (t *tap) relay(ctx context.Context, raw net.Conn) error {
 		defer t.mu.Unlock()
 		t.found = append(t.found, fmt.Sprintf("on a connection to %s: %s", name, leak))
 	}}
+	ends := [2]end{{down, raw.(*net.TCPConn)}, {up, up.NetConn().(*net.TCPConn)}}
 	var pair errgroup.Group
-	pair.Go(func() error { return pass(up, down) })
-	pair.Go(func() error { return pass(down, io.TeeReader(up, io.MultiWriter(scanner, (*counter)(&t.bytes)))) })
+	pair.Go(func() error { return pass(ends[1], ends[0], ends[0]) })
+	pair.Go(func() error {
+		return pass(ends[0], ends[1], io.TeeReader(up, io.MultiWriter(scanner, (*counter)(&t.bytes))))
+	})
 	return pair.Wait()
 }
 
-// pass copies to the end of from and passes that end on. After an error
-// neither direction is of use.
-func pass(to *tls.Conn, from io.Reader) error {
-	_, err := io.Copy(to, from)
-	if err != nil {
-		to.Close()
-		return err
+// end is one end of a tapped connection.
+type end struct {
+	*tls.Conn
+	tcp *net.TCPConn
+}
+
+// pass copies to the end of what is read and passes that end on, TLS's and
+// TCP's: a Java client may take the one without the other for a pause. After an
+// error neither direction is of use, and both ends see a reset.
+func pass(to, from end, read io.Reader) error {
+	_, err := io.Copy(to, read)
+	if err == nil {
+		return errors.Join(to.CloseWrite(), to.tcp.CloseWrite())
 	}
-	return to.CloseWrite()
+	for _, e := range []end{to, from} {
+		_ = e.tcp.SetLinger(0)
+		e.tcp.Close()
+	}
+	return err
 }
 
 // takeLeaks returns what was found since it was last asked.

@@ -121,3 +121,34 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 		t.Errorf("%d connections: want 200 at the least", st.Accepted)
 	}
 }
+
+// TestProducersSurviveABrokerThatIsDown has a broker refuse while metadata
+// still lists it. A client must see that as it would without the proxy: as a
+// broker to try again, not as one that speaks something else.
+func TestProducersSurviveABrokerThatIsDown(t *testing.T) {
+	cluster := kafkatest.Start(t, kafkatest.Options{Topics: map[string]int32{"t": 1}})
+	if err := cluster.Kafka.MoveTopicPartition("t", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, cluster, cluster.Bootstrap(), nil)
+	cluster.Refuse(1, true)
+	ctx := testContext(t)
+	const clients = 10
+	errs := make(chan error, clients)
+	for range clients {
+		c := newClient(t, r.dialer(), kgo.MetadataMinAge(50*time.Millisecond))
+		c.Produce(ctx, &kgo.Record{Topic: "t", Value: []byte("x")}, func(_ *kgo.Record, err error) { errs <- err })
+	}
+	for r.Stats().Failures["dial"] < 3*clients { // each has tried more than once
+		if ctx.Err() != nil {
+			t.Fatal("clients do not try again")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	cluster.Refuse(1, false)
+	for range clients {
+		if err := <-errs; err != nil {
+			t.Errorf("produce: %v", err)
+		}
+	}
+}

@@ -62,7 +62,7 @@ func isQuiet(err error) bool {
 }
 
 // report writes the one log line of a connection, and counts its failure.
-func (p *Proxy) report(s *session, err error, took time.Duration) {
+func (p *Proxy) report(s *session, err error) {
 	attrs := []slog.Attr{
 		slog.String("client", s.client.RemoteAddr().String()),
 		slog.String("sni", s.route.Name),
@@ -71,7 +71,7 @@ func (p *Proxy) report(s *session, err error, took time.Duration) {
 		attrs = append(attrs, slog.String("upstream", s.address.String()),
 			slog.Int64("request_bytes", s.traffic.up.Load()), slog.Int64("response_bytes", s.traffic.down.Load()))
 	}
-	attrs = append(attrs, slog.Duration("took", took.Round(time.Microsecond)))
+	attrs = append(attrs, slog.Duration("took", time.Since(s.began).Round(time.Microsecond)))
 
 	level, message := slog.LevelDebug, "connection closed"
 	var failed *phaseError

@@ -68,6 +68,7 @@ type Proxy struct {
 	log        *slog.Logger
 	downstream *tls.Config
 	upstream   *tls.Config
+	upstreams  sync.Map // upstream with a broker's name in it, by host
 	stats      counters
 
 	mu          sync.Mutex
@@ -119,20 +120,33 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	defer p.notListening(ln)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	defer context.AfterFunc(p.forced, cancel)()
+	defer context.AfterFunc(ctx, func() {
+		ln.Close()
+		p.cutFrom(ln)
+	})()
 
 	var sessions sync.WaitGroup
-	defer sessions.Wait()
+	err := p.accept(ctx, ln, sessions.Go)
+	if err != nil { // not drained
+		cancel()
+	}
+	sessions.Wait()
+	return err
+}
+
+// accept starts a session for each client. It returns nil when the proxy
+// drains. What the sessions do is run by run.
+func (p *Proxy) accept(ctx context.Context, ln net.Listener, run func(func())) error {
 	for pause := time.Duration(0); ; {
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
 			pause = 0
 			p.stats.accepted.Add(1)
-			sessions.Go(func() { p.serve(ctx, conn) })
+			run(func() { p.serve(ctx, ln, conn, run) })
 		case p.isDraining():
-			return nil // sessions end by themselves
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, net.ErrClosed):
@@ -244,6 +258,17 @@ func (p *Proxy) remove(s *session) {
 		}
 	}
 	p.stats.ended.add(&s.traffic)
+}
+
+// cutFrom cuts the sessions that came from a listener.
+func (p *Proxy) cutFrom(ln net.Listener) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for s := range p.sessions {
+		if s.listener == ln {
+			s.cut()
+		}
+	}
 }
 
 // awaitRoute has a provisional session drained as soon as its name is learned.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,12 @@ import (
 
 // session is one client's connection and the one to its broker.
 type session struct {
-	proxy  *Proxy
-	client *side
-	broker *side // nil until dialed
-	cut    func()
+	proxy    *Proxy
+	listener net.Listener // that it came from
+	began    time.Time
+	endSetup context.CancelFunc
+	client   *side
+	broker   *side // nil until dialed
 
 	route   route.Route
 	address route.Address // of the broker that was reached
@@ -30,42 +33,99 @@ type session struct {
 	responses kafka.Responses
 	traffic   traffic
 
+	mu     sync.Mutex
+	wasCut bool     // its connections have been closed from here
+	dialed net.Conn // under broker
+
 	pumping  atomic.Bool // requests may be under way: draining has to let them end
 	draining atomic.Bool // no more requests are to be read
 	stopped  atomic.Bool // no more requests will be read
 }
 
-// serve is the life of a connection. Errors are logged and counted here, once.
-func (p *Proxy) serve(ctx context.Context, conn net.Conn) {
-	began := time.Now()
+// serve is the life of a connection. What comes before the pumps needs a deep
+// stack, which a goroutine keeps; so the pumps, which wait for hours, get
+// goroutines of their own from run.
+func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, run func(func())) {
+	w := newWire(conn)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := newWire(conn)
-	s := &session{proxy: p, cut: cancel, client: &side{Conn: tls.Server(w, p.downstream), wire: w}}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	s := &session{proxy: p, listener: ln, began: time.Now(), endSetup: cancel, client: newSide(w, tls.Server(w, p.downstream))}
 	if !p.add(s) {
+		conn.Close()
 		return
 	}
-	defer p.remove(s)
-
-	err := s.run(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = nil // it was cut from here, and that has its own log line
+	if ctx.Err() != nil { // since before it was added
+		s.cut()
 	}
-	p.report(s, err, time.Since(began))
+	if err := s.setup(ctx); err != nil {
+		s.end(err)
+		return
+	}
+	requests := make(chan error, 1)
+	run(func() { requests <- s.pumpRequests() })
+	run(func() { s.end(s.pump(requests)) })
 }
 
-func (s *session) run(ctx context.Context) error {
+// end closes what is open, and logs and counts the session, once.
+func (s *session) end(err error) {
+	var failed *phaseError
+	if errors.As(err, &failed) && (failed.phase == phaseDial || failed.phase == phaseUpstreamTLS) {
+		s.client.reset()
+	} else {
+		s.client.wire.Conn.Close()
+	}
+	if s.cut() { // it had been cut before, which has a log line of its own
+		err = nil
+	}
+	s.proxy.report(s, err)
+	s.proxy.remove(s)
+}
+
+// cut ends the session at once. It reports whether that had been done before.
+func (s *session) cut() (before bool) {
+	s.endSetup()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.wasCut = s.wasCut, true
+	s.client.wire.Conn.Close()
+	if s.dialed != nil {
+		s.dialed.Close()
+	}
+	return before
+}
+
+// attach makes a connection to the broker part of the session.
+func (s *session) attach(broker *side) {
+	s.broker = broker
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dialed = broker.wire.Conn
+	if s.wasCut {
+		s.dialed.Close()
+	}
+}
+
+// setup is all that comes before the first request.
+func (s *session) setup(ctx context.Context) error {
 	if err := s.handshake(); err != nil {
 		return err
 	}
-	if err := s.dial(ctx); err != nil {
+	broker, address, err := s.proxy.dial(ctx, s.route)
+	if err != nil {
 		return err
 	}
-	defer s.broker.wire.Conn.Close()
-	defer context.AfterFunc(ctx, func() { s.broker.wire.Conn.Close() })()
-	return s.pump()
+	s.attach(broker)
+	s.address = address
+	s.requests = kafka.Requests{Out: broker, Owed: &s.owed, MaxFrame: s.proxy.MaxFrameBytes}
+	s.responses = kafka.Responses{Out: s.client, Owed: &s.owed, Names: s.proxy.Routes.Learn, MaxFrame: s.proxy.MaxFrameBytes}
+	s.pumping.Store(true)
+	if s.route.Kind == route.Provisional {
+		s.proxy.awaitRoute(s)
+	}
+	if s.draining.Load() { // asked for before there was anything to wake
+		s.client.wake()
+	}
+	return nil
 }
 
 // handshake reads the first byte, ends the client's TLS and takes the route
@@ -92,39 +152,22 @@ func (s *session) handshake() error {
 	return nil
 }
 
-func (s *session) dial(ctx context.Context) error {
-	broker, address, err := s.proxy.dial(ctx, s.route)
-	if err != nil {
-		return err
-	}
-	s.broker, s.address = broker, address
-	return nil
-}
-
-// pump forwards both ways until the session is over. Requests have a goroutine
-// of their own; responses are forwarded here.
-func (s *session) pump() error {
-	s.requests = kafka.Requests{Out: s.broker, Owed: &s.owed, MaxFrame: s.proxy.MaxFrameBytes}
-	s.responses = kafka.Responses{Out: s.client, Owed: &s.owed, Names: s.proxy.Routes.Learn, MaxFrame: s.proxy.MaxFrameBytes}
-	s.pumping.Store(true)
-	if s.route.Kind == route.Provisional {
-		s.proxy.awaitRoute(s)
-	}
-	if s.draining.Load() { // asked for before there was anything to wake
-		s.client.wake()
-	}
-
-	up := make(chan error, 1)
-	go func() { up <- s.pumpRequests() }()
+// pump forwards responses until the session is over, and waits for the requests.
+func (s *session) pump(requests <-chan error) error {
 	down := s.pumpResponses()
 	s.owed.Close()
-	if down == nil && s.draining.Load() && s.stopped.Load() {
+	switch {
+	case down != nil:
+		s.client.reset()
+		s.broker.wire.Conn.Close()
+	case s.draining.Load() && s.stopped.Load():
 		s.client.linger(lingerTimeout)
-	} else {
+		s.broker.Close()
+	default:
 		s.client.Close()
+		s.broker.Close()
 	}
-	s.broker.Close()
-	return cause(down, <-up)
+	return cause(down, <-requests)
 }
 
 // lingerTimeout is how long a client that was told of the end may take to close.
@@ -150,8 +193,7 @@ func (s *session) pumpRequests() error {
 // client has ended its side, both after a whole request.
 func (s *session) forwardRequests() error {
 	for {
-		b, n, err := s.client.read()
-		switch {
+		switch err := s.client.await(); {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load():
 			if s.requests.AtBoundary() {
@@ -164,13 +206,9 @@ func (s *session) forwardRequests() error {
 		default:
 			return &phaseError{phaseRequest, err}
 		}
-		s.broker.wire.cork()
-		err = s.requests.Forward(b[:n])
-		flushed := s.broker.wire.flush()
-		buffers.Put(b)
-		s.traffic.up.Add(int64(n))
+		err := forward(s.client, s.broker, s.requests.Forward, &s.traffic.up)
 		s.traffic.requests.Store(s.requests.Frames)
-		if err = firstError(err, flushed); err != nil {
+		if err != nil {
 			return &phaseError{phaseRequest, err}
 		}
 		if s.draining.Load() && s.requests.AtBoundary() {
@@ -179,12 +217,29 @@ func (s *session) forwardRequests() error {
 	}
 }
 
+// The requests of a batch wait in cork together, so all of them have to fit what
+// may be owed.
+const _ = uint(kafka.MaxForward - len(buffer{}))
+
+// forward passes on what has arrived at from, with one system call if it can.
+func forward(from, to *side, frames func(p []byte) error, bytes *atomic.Int64) error {
+	to.wire.cork()
+	var err error
+	for p := from.next(); p != nil && err == nil; p = from.next() {
+		bytes.Add(int64(len(p)))
+		err = frames(p)
+	}
+	if flushed := to.wire.flush(); err == nil {
+		err = flushed // what came before an error is the peer's all the same
+	}
+	return err
+}
+
 // pumpResponses forwards what the broker sends, until it closes or there is
 // nothing left that it could send.
 func (s *session) pumpResponses() error {
 	for {
-		b, n, err := s.broker.read()
-		switch {
+		switch err := s.broker.await(); {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded) && s.stopped.Load():
 			if s.answered() {
@@ -197,22 +252,17 @@ func (s *session) pumpResponses() error {
 		default:
 			return &phaseError{phaseResponse, err}
 		}
-		s.client.wire.cork()
-		err = s.responses.Forward(b[:n])
-		flushed := s.client.wire.flush()
-		buffers.Put(b)
-		s.traffic.down.Add(int64(n))
+		err := forward(s.broker, s.client, s.responses.Forward, &s.traffic.down)
 		s.traffic.responses.Store(s.responses.Frames)
 		s.traffic.rewritten.Store(s.responses.Rewritten)
 		s.traffic.dropped.Store(s.responses.Dropped)
 		var refused *kafka.Error
-		if errors.As(err, &refused) {
+		switch {
+		case errors.As(err, &refused):
 			return &phaseError{phaseRewrite, err}
-		}
-		if err = firstError(err, flushed); err != nil {
+		case err != nil:
 			return &phaseError{phaseResponse, err}
-		}
-		if s.stopped.Load() && s.answered() {
+		case s.stopped.Load() && s.answered():
 			return nil
 		}
 	}
@@ -232,15 +282,6 @@ func (s *session) drain() {
 	} else {
 		s.cut()
 	}
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // dial connects to the first of a route's addresses that answers, with TLS.
@@ -278,13 +319,23 @@ func (p *Proxy) dialOne(ctx context.Context, a route.Address) (*side, error) {
 	if err != nil {
 		return nil, &phaseError{phaseDial, fmt.Errorf("connecting to broker %s: %w", a, err)}
 	}
-	config := p.upstream.Clone()
-	config.ServerName = a.Host // never the address that the host name led to
 	w := newWire(conn)
-	s := &side{Conn: tls.Client(w, config), wire: w}
+	s := newSide(w, tls.Client(w, p.upstreamFor(a.Host)))
 	if err := s.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, &phaseError{phaseUpstreamTLS, fmt.Errorf("TLS with broker %s at %s: %w", a, conn.RemoteAddr(), err)}
 	}
 	return s, nil
+}
+
+// upstreamFor returns the TLS configuration for a broker. It is verified by its
+// host name, never by the address that the host name led to.
+func (p *Proxy) upstreamFor(host string) *tls.Config {
+	if c, ok := p.upstreams.Load(host); ok {
+		return c.(*tls.Config)
+	}
+	config := p.upstream.Clone()
+	config.ServerName = host
+	c, _ := p.upstreams.LoadOrStore(host, config)
+	return c.(*tls.Config)
 }

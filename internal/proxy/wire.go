@@ -107,6 +107,16 @@ func (w *wire) whole() bool {
 	return have >= recordHeader && have >= recordLen(w.in[w.r:w.w])
 }
 
+// takeWhole hands out all whole records at once. They stay where they are until
+// the next wait.
+func (w *wire) takeWhole() []byte {
+	from := w.r
+	for w.whole() {
+		w.r += recordLen(w.in[w.r:w.w])
+	}
+	return w.in[from:w.r:w.r]
+}
+
 // recordLen returns the length of the record that begins with b. What is no
 // record of TLS counts as one, for crypto/tls to refuse at once.
 func recordLen(b []byte) int {

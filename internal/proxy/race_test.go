@@ -1,0 +1,6 @@
+//go:build race
+
+package proxy
+
+// raceEnabled says that allocations cannot be counted.
+const raceEnabled = true

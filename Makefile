@@ -20,7 +20,7 @@ help: ## show this list
 build: ## build bin/kafka-sni-proxy, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kafka-sni-proxy ./cmd/kafka-sni-proxy
 
-demo: ## run a cluster, the proxy and clients, all in one process, for a few seconds
+demo: ## run a cluster in memory, the proxy and clients for a few seconds, and say what happened
 	go run ./demo
 
 test: ## run all tests, with the race detector where there is a C compiler

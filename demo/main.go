@@ -145,11 +145,11 @@ func demo(ctx context.Context, s settings, p *printer) error {
 	p.step("A producer and a consumer group of two, through the proxy by SNI")
 	l := newLoad(st, s.records)
 	if err := l.run(bounded, p); err != nil {
-		return st.explain(because(bounded, err))
+		return st.explain(because(bounded, st.leaked(err)))
 	}
 	p.step("What happened")
 	if err := report(bounded, st, l, p); err != nil {
-		return st.explain(because(bounded, err))
+		return st.explain(because(bounded, st.leaked(err)))
 	}
 	if s.keep {
 		cancel()

@@ -218,13 +218,21 @@ func (st *stage) endEarly(ctx context.Context) (context.Context, context.CancelF
 	go func() {
 		select {
 		case <-st.dialer.Scanner.Found():
-			cancel(fmt.Errorf("a name of the cluster got through the proxy: %w", st.dialer.Scanner.Err()))
+			cancel(st.leaked(nil))
 		case <-st.proxy.ended:
 			cancel(fmt.Errorf("the proxy has ended: %w", st.proxy.exit()))
 		case <-ctx.Done():
 		}
 	}()
 	return ctx, func() { cancel(nil) }
+}
+
+// leaked prefers a leak, if there was one, to what came of it.
+func (st *stage) leaked(err error) error {
+	if leak := st.dialer.Scanner.Err(); leak != nil {
+		return fmt.Errorf("a name of the cluster got through the proxy: %w", leak)
+	}
+	return err
 }
 
 // stopProxy ends the proxy as an operator would and expects a clean exit.

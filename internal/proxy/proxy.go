@@ -127,10 +127,13 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	})()
 
 	var sessions sync.WaitGroup
+	quiet, over := context.WithCancel(ctx)
+	sessions.Go(func() { p.giveBack(quiet) })
 	err := p.accept(ctx, ln, sessions.Go)
 	if err != nil { // not drained
 		cancel()
 	}
+	over()
 	sessions.Wait()
 	return err
 }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"kafka-sni-proxy/bench/peer"
+)
+
+const (
+	alone = "one at a time"
+	busy  = "one at a time, under half load"
+)
+
+// latency measures how long a small request takes, one at a time: on a proxy
+// that does nothing else, and on one that carries half of what the naive relay
+// can. The same load for all is what makes them comparable.
+func (r *round) latency(ctx context.Context) {
+	r.each(ctx, alone, r.live, func(ctx context.Context, w *running) (string, error) {
+		return r.roundTrips(ctx, w, alone)
+	})
+	load := r.halfLoad()
+	if load == 0 {
+		return
+	}
+	r.each(ctx, busy, r.live, func(ctx context.Context, w *running) (figure string, err error) {
+		crowd, err := r.background.Open(ctx, w.to, r.plan.PacedConnections)
+		if err != nil {
+			return "", err
+		}
+		defer r.background.Close(ctx, crowd)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := r.background.Bulk(ctx, peer.BulkArgs{
+				Crowd: crowd, Requests: []peer.Request{directions[1].request}, Depth: depth, BytesPerSecond: load,
+				Duration: r.plan.Warmup + r.plan.RoundTrips + 100*time.Millisecond,
+			})
+			ended <- err
+		}()
+		defer func() {
+			if failed := <-ended; err == nil {
+				err = failed
+			}
+		}()
+		time.Sleep(r.plan.Warmup)
+		return r.roundTrips(ctx, w, busy)
+	})
+}
+
+// halfLoad is half of what the naive relay carries flat out over four
+// connections, in bytes per second. Without it, another proxy is the yardstick.
+func (r *round) halfLoad() int {
+	if r.results.half == 0 {
+		for _, w := range append([]*way{{Name: naive}}, r.ways...) {
+			if s := r.results.summary(throughput, flatOutCase("fetch", r.plan.PacedConnections), w.Name); s.ok() && w.Name != direct {
+				// It stays the same in all rounds.
+				r.results.half = int(s.Median * 1e6 / 2)
+				r.results.HalfLoad = float64(r.results.half) / 1e6
+				break
+			}
+		}
+	}
+	return r.results.half
+}
+
+func (r *round) roundTrips(ctx context.Context, w *running, name string) (string, error) {
+	crowd, err := r.front.client.Open(ctx, w.to, 1)
+	if err != nil {
+		return "", err
+	}
+	defer r.front.client.Close(ctx, crowd)
+	args := peer.RoundTripsArgs{Crowd: crowd, Request: peer.Request{Kind: peer.Heartbeat}, Duration: r.plan.Warmup}
+	if _, err := r.front.client.RoundTrips(ctx, args); err != nil {
+		return "", err
+	}
+	args.Duration = r.plan.RoundTrips
+	var taken []int64
+	used, err := w.cost(func() (err error) {
+		taken, err = r.front.client.RoundTrips(ctx, args)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(taken)
+	at := func(share float64) float64 { return float64(percentile(taken, share)) / 1e6 }
+	r.results.add(roundTrip, name+", p50", w.way, r.n, at(0.5))
+	r.results.add(roundTrip, name+", p99", w.way, r.n, at(0.99))
+	r.results.add(roundTrip, name+", p99.9", w.way, r.n, at(0.999))
+	if w.pid != 0 && name == alone {
+		r.results.add(cpuPerRequest, name, w.way, r.n, float64(used.CPU.Microseconds())/float64(len(taken)))
+	}
+	return fmt.Sprintf("%.3f/%.3f/%.3f ms", at(0.5), at(0.99), at(0.999)), nil
+}

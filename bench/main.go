@@ -1,0 +1,197 @@
+// Command bench measures what kafka-sni-proxy costs, side by side with other
+// ways from a Kafka client to a broker, in one run on one machine:
+//
+//	direct    no proxy at all
+//	naive     io.Copy between two crypto/tls connections
+//	haproxy   HAProxy with TLS on both sides, when it is installed
+//	ours      kafka-sni-proxy, built from the source next to it
+//
+// A load client and a broker stand-in, each a process of its own, speak real
+// Kafka frames over TLS 1.3. Rounds are interleaved: every round measures
+// everything, one way after the other, so that whatever else the machine does
+// meets them all alike. Medians and their spread over the rounds are reported.
+//
+//	go run ./bench            everything, within ten minutes; results go to docs/benchmarks
+//	go run ./bench --quick    a rough picture, within a minute
+//
+// All traffic stays on the loopback interface and is bounded in amount and time.
+// Measuring is possible on Linux only, because of /proc.
+//
+// Reading order: plan.go says how much is measured; ways.go starts what is
+// measured; round.go runs the themes, each of which has a file: bulk.go,
+// latency.go, handshake.go, memory.go, growth.go, stall.go and frugal.go;
+// results.go keeps the samples, goals.go judges them, and report.go and plots.go
+// write them down. The two ends are in bench/peer.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"kafka-sni-proxy/bench/peer"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		if play := roles[args[0]]; play != nil {
+			if err := play(args[1:]); err != nil {
+				fmt.Fprintf(stderr, "bench %s: %v\n", args[0], err)
+				return 1
+			}
+			return 0
+		}
+	}
+	s, err := parse(args, stdout, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
+	}
+	if err := measure(ctx, s, stdout); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
+		fmt.Fprintf(stderr, "\nbench: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// roles are what this program does as a child of its own.
+var roles = map[string]func(args []string) error{
+	"broker": func(args []string) error {
+		var o peer.BrokerOptions
+		fs := flag.NewFlagSet("broker", flag.ContinueOnError)
+		fs.StringVar(&o.Dir, "dir", "", "")
+		fs.StringVar(&o.Address, "address", "127.0.0.1:0", "")
+		fs.IntVar(&o.Buffer, "buffer", 256<<10, "")
+		return errors.Join(fs.Parse(args), peer.RunBroker(o, os.Stdin, os.Stdout))
+	},
+	"load": func(args []string) error {
+		var o peer.LoadOptions
+		fs := flag.NewFlagSet("load", flag.ContinueOnError)
+		fs.StringVar(&o.Dir, "dir", "", "")
+		fs.IntVar(&o.Buffer, "buffer", 256<<10, "")
+		return errors.Join(fs.Parse(args), peer.RunLoad(o, os.Stdin, os.Stdout))
+	},
+	"relay": func(args []string) error {
+		var o peer.RelayOptions
+		fs := flag.NewFlagSet("relay", flag.ContinueOnError)
+		fs.StringVar(&o.Dir, "dir", "", "")
+		fs.StringVar(&o.Upstream.Address, "upstream", "", "")
+		fs.StringVar(&o.Upstream.ServerName, "name", "", "")
+		fs.BoolVar(&o.Plain, "plain", false, "")
+		return errors.Join(fs.Parse(args), peer.RunRelay(o, os.Stdin, os.Stdout))
+	},
+}
+
+type settings struct {
+	quick  bool
+	plan   plan
+	out    string
+	binary string
+	ways   []string
+	themes []string
+	extra  []extraWay
+	dir    string
+	broker string
+}
+
+// extraWay is a way given on the command line.
+type extraWay struct {
+	kind, name, value string // kind is the flag: other, command or build
+}
+
+func parse(args []string, stdout, stderr io.Writer) (settings, error) {
+	var s settings
+	var ways, themes string
+	var rounds int
+	var limit time.Duration
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.BoolVar(&s.quick, "quick", false, "a rough picture within a minute: fewer and shorter samples")
+	fs.StringVar(&s.out, "out", "", "folder for results.json, README.md and the plots (default: docs/benchmarks; with --quick none are written)")
+	fs.IntVar(&rounds, "rounds", 0, "how many rounds, instead of the plan's")
+	fs.DurationVar(&limit, "limit", 0, "begin no round that would end later than this, instead of the plan's")
+	fs.StringVar(&ways, "ways", strings.Join(defaultWays, ","), "which ways to measure, of "+strings.Join(knownWays, ", "))
+	fs.StringVar(&themes, "themes", "", "which themes to measure, of "+strings.Join(themeNames(), ", ")+" (default: all)")
+	fs.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
+	for kind, usage := range map[string]string{
+		"build":   "`name=path` of another build of kafka-sni-proxy, measured beside the others; may be repeated",
+		"command": "`name=command` that starts another proxy; {port} is where it listens, {broker}, {brokerhost}, {brokerport}, {ca}, {cert}, {key}, {hosts} and {suffix} what it needs; may be repeated",
+		"other":   "`name=address,pid,sni` of a proxy that runs already, before the broker at --broker with the certificates in --dir; may be repeated",
+	} {
+		fs.Func(kind, usage, func(v string) error {
+			name, value, ok := strings.Cut(v, "=")
+			if !ok || name == "" || value == "" {
+				return errors.New("it must be name=value")
+			}
+			s.extra = append(s.extra, extraWay{kind, name, value})
+			return nil
+		})
+	}
+	fs.StringVar(&s.dir, "dir", "", "folder for certificates and logs, which stays; certificates in it are used again (default: a temporary one)")
+	fs.StringVar(&s.broker, "broker", "127.0.0.1:0", "`address` of the broker stand-in")
+	fs.Usage = func() {
+		fmt.Fprint(stdout, "Usage: bench [flags]\n\nMeasures kafka-sni-proxy side by side with other ways to a broker.\n\n")
+		fs.SetOutput(stdout)
+		fs.PrintDefaults()
+		fs.SetOutput(stderr)
+	}
+	if err := fs.Parse(args); err != nil {
+		return s, err
+	}
+	complain := func(format string, args ...any) error {
+		err := fmt.Errorf(format, args...)
+		fmt.Fprintf(stderr, "bench: %v\nSee --help.\n", err)
+		return err
+	}
+	if fs.NArg() > 0 {
+		return s, complain("%q is not a flag", fs.Arg(0))
+	}
+	s.plan = fullPlan
+	if s.quick {
+		s.plan = quickPlan
+	} else if s.out == "" {
+		s.out = filepath.Join("docs", "benchmarks")
+	}
+	if rounds > 0 {
+		s.plan.Rounds = rounds
+	}
+	if limit > 0 {
+		s.plan.Limit = limit
+	}
+	s.ways = strings.Split(ways, ",")
+	for _, name := range s.ways {
+		if !slices.Contains(knownWays, name) {
+			return s, complain("--ways: %q is none of %s", name, strings.Join(knownWays, ", "))
+		}
+	}
+	if themes != "" {
+		s.themes = strings.Split(themes, ",")
+	}
+	for _, name := range s.themes {
+		if !slices.Contains(themeNames(), name) {
+			return s, complain("--themes: %q is none of %s", name, strings.Join(themeNames(), ", "))
+		}
+	}
+	return s, nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import "time"
+
+// plan says how much is measured.
+type plan struct {
+	// Rounds is how often everything is measured.
+	Rounds int
+	// Limit is when the whole run has to be over. A round that would end later
+	// is not begun.
+	Limit time.Duration
+
+	// Warmup comes before each sample of Bulk, on the same connections.
+	Warmup, Bulk time.Duration
+	// Rates are in MB/s, over PacedConnections connections.
+	Rates            []int
+	PacedConnections int
+	// Connections are how many run flat out.
+	Connections []int
+
+	// RoundTrips is how long one request after the other is sent.
+	RoundTrips time.Duration
+
+	Handshakes time.Duration
+
+	// Crowds are how many idle connections there are, and CrowdRounds in how
+	// many rounds; 0 is in all.
+	Crowds      []int
+	CrowdRounds int
+	// Settle is how long they are left alone before memory is read.
+	Settle time.Duration
+
+	// Growth is how long each sample of it takes; the rest is what grows.
+	Growth            time.Duration
+	GrowthConnections []int
+	GrowthPartitions  []int
+	GrowthBrokers     []int
+
+	// StallRuns is how many runs with slow and fast readers a round has.
+	StallRuns int
+	Stall     time.Duration
+}
+
+// hasCrowds reports whether the round has idle connections.
+func (p plan) hasCrowds(round int) bool { return p.CrowdRounds == 0 || round < p.CrowdRounds }
+
+var fullPlan = plan{
+	Rounds: 5,
+	Limit:  10*time.Minute - 15*time.Second,
+
+	Warmup:           100 * time.Millisecond,
+	Bulk:             600 * time.Millisecond,
+	Rates:            []int{50, 150, 300},
+	PacedConnections: 4,
+	Connections:      []int{1, 4, 16},
+
+	RoundTrips: 600 * time.Millisecond,
+	Handshakes: 500 * time.Millisecond,
+
+	Crowds: []int{1000, 5000},
+	Settle: 300 * time.Millisecond,
+
+	Growth:            300 * time.Millisecond,
+	GrowthConnections: []int{4, 64, 256},
+	GrowthPartitions:  []int{1, 100, 1000, 10_000},
+	GrowthBrokers:     []int{10, 1000, 10_000},
+
+	StallRuns: 10,
+	Stall:     100 * time.Millisecond,
+}
+
+// quickPlan measures what the goals are about, roughly.
+var quickPlan = plan{
+	Rounds: 3,
+	Limit:  55 * time.Second,
+
+	Warmup:           50 * time.Millisecond,
+	Bulk:             300 * time.Millisecond,
+	Rates:            []int{150},
+	PacedConnections: 4,
+	Connections:      []int{1, 4},
+
+	RoundTrips: 250 * time.Millisecond,
+	Handshakes: 200 * time.Millisecond,
+
+	Crowds:      []int{1000},
+	CrowdRounds: 1,
+	Settle:      200 * time.Millisecond,
+
+	Growth:            100 * time.Millisecond,
+	GrowthConnections: []int{64},
+	GrowthPartitions:  []int{1000},
+	GrowthBrokers:     []int{1000},
+
+	StallRuns: 3,
+	Stall:     50 * time.Millisecond,
+}
+
+const (
+	// frameBytes is how much a large Produce or Fetch carries, and
+	// framePartitions over how many partitions: what a busy producer puts into a
+	// request, max.request.size, and a consumer gets of a partition,
+	// max.partition.fetch.bytes.
+	frameBytes      = 1 << 20
+	framePartitions = 4
+	// depth is how many large requests may be without an answer on a
+	// connection. Java's producer allows five.
+	depth = 5
+	// crowdBytes is what each connection of a crowd carries each way: more than
+	// a proxy would buffer for one connection.
+	crowdBytes = 160 << 10
+)

@@ -1,0 +1,353 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"kafka-sni-proxy/bench/peer"
+	"kafka-sni-proxy/bench/procfs"
+)
+
+// The ways that are always known.
+const (
+	direct  = "direct"
+	tcp     = "tcp"
+	naive   = "naive"
+	haproxy = "haproxy"
+	ours    = "ours"
+)
+
+var (
+	knownWays   = []string{direct, tcp, naive, haproxy, ours}
+	defaultWays = []string{direct, naive, haproxy, ours}
+)
+
+// way is one way from the load client to a broker stand-in.
+type way struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
+
+	// start starts a process that leads to the broker. It is nil where nothing
+	// has to be started.
+	start func(ctx context.Context, upstream peer.Target, args ...string) (*running, error)
+	// fixed is a process that runs anyway.
+	fixed *running
+	// isOurs is set for this project's proxy, whichever build it is.
+	isOurs bool
+}
+
+// running is a way that can be taken.
+type running struct {
+	way *way
+	to  peer.Target
+	pid int    // of the process in between; 0: there is none
+	own *child // nil when it was not started here
+}
+
+func (r *running) stop() {
+	if r.own != nil {
+		r.own.stop()
+	}
+}
+
+// alive returns an error when the process in between is gone.
+func (r *running) alive() error {
+	if r.own == nil {
+		return nil
+	}
+	return r.own.alive()
+}
+
+// cost runs do and returns what the process in between used for it.
+func (r *running) cost(do func() error) (procfs.Usage, error) {
+	if r.pid == 0 {
+		return procfs.Usage{}, do()
+	}
+	before, err := procfs.Read(r.pid)
+	if err != nil {
+		return procfs.Usage{}, err
+	}
+	if err := do(); err != nil {
+		return procfs.Usage{}, err
+	}
+	after, err := procfs.Read(r.pid)
+	return after.Sub(before), err
+}
+
+// run makes a way ready for a broker.
+func (w *way) run(ctx context.Context, upstream peer.Target, args ...string) (*running, error) {
+	switch {
+	case w.start != nil:
+		return w.start(ctx, upstream, args...)
+	case w.fixed != nil:
+		return w.fixed, nil
+	default:
+		return &running{way: w, to: upstream}, nil
+	}
+}
+
+// findWays returns the ways that were asked for and can be taken, and tells
+// about those that cannot.
+func findWays(ctx context.Context, s settings, dir string, tell func(string, ...any)) ([]*way, error) {
+	var ways []*way
+	for _, name := range s.ways {
+		switch name {
+		case direct:
+			ways = append(ways, &way{Name: direct, About: "no proxy"})
+		case tcp:
+			ways = append(ways, relayWay(dir, tcp, "TCP relay that leaves TLS to the ends: io.Copy, which splices in the kernel", "-plain"))
+		case naive:
+			ways = append(ways, relayWay(dir, naive, "io.Copy between two crypto/tls connections"))
+		case haproxy:
+			program, err := findHAProxy()
+			if err != nil {
+				tell("haproxy is not installed; going on without it")
+				continue
+			}
+			ways = append(ways, haproxyWay(ctx, dir, program))
+		case ours:
+			binary := s.binary
+			if binary == "" {
+				tell("building kafka-sni-proxy")
+				var err error
+				if binary, err = build(ctx, dir); err != nil {
+					return nil, err
+				}
+			}
+			ways = append(ways, oursWay(dir, ours, "kafka-sni-proxy", binary))
+		}
+	}
+	for _, e := range s.extra {
+		switch e.kind {
+		case "build":
+			ways = append(ways, oursWay(dir, e.name, "another build of kafka-sni-proxy", e.value))
+		case "command":
+			ways = append(ways, commandWay(dir, e.name, strings.Fields(e.value)))
+		case "other":
+			w, err := otherWay(e.name, e.value)
+			if err != nil {
+				return nil, err
+			}
+			ways = append(ways, w)
+		}
+	}
+	names := map[string]bool{}
+	for _, w := range ways {
+		if names[w.Name] {
+			return nil, fmt.Errorf("two ways are called %q", w.Name)
+		}
+		names[w.Name] = true
+	}
+	return ways, nil
+}
+
+func relayWay(dir, name, about string, flags ...string) *way {
+	w := &way{Name: name, About: about}
+	w.start = func(_ context.Context, upstream peer.Target, _ ...string) (*running, error) {
+		c, address, err := server(dir, "relay", append(flags, "-upstream", upstream.Address, "-name", upstream.ServerName)...)
+		if err != nil {
+			return nil, err
+		}
+		to := peer.Target{Address: address, ServerName: bootstrap}
+		if name == tcp {
+			to.ServerName = upstream.ServerName
+		}
+		return &running{way: w, to: to, pid: c.cmd.Process.Pid, own: c}, nil
+	}
+	return w
+}
+
+func oursWay(dir, name, about, binary string) *way {
+	w := &way{Name: name, About: about, isOurs: true}
+	w.start = func(ctx context.Context, upstream peer.Target, args ...string) (*running, error) {
+		_, port, err := net.SplitHostPort(upstream.Address)
+		if err != nil {
+			return nil, err
+		}
+		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
+			return exec.Command(binary, append([]string{
+				"--bind", address,
+				"--sni-suffix", suffix,
+				"--cert", filepath.Join(dir, peer.ProxyCertFile),
+				"--key", filepath.Join(dir, peer.ProxyKeyFile),
+				"--upstream", net.JoinHostPort(upstream.ServerName, port),
+				"--upstream-ca-certs", filepath.Join(dir, peer.CAFile),
+				"--hosts-file", filepath.Join(dir, hostsFile),
+			}, args...)...), nil
+		})
+	}
+	return w
+}
+
+// haproxyConfig has no tuning but what makes it comparable: TLS 1.3 with the
+// cipher suite that the others agree on, verification, and two threads.
+const haproxyConfig = `global
+  nbthread 2
+  maxconn %d
+  ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
+  ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256
+defaults
+  mode tcp
+  timeout connect 10s
+  timeout client 1h
+  timeout server 1h
+frontend clients
+  bind %s ssl crt %s ssl-min-ver TLSv1.3
+  default_backend brokers
+backend brokers
+  server broker %s ssl verify required ca-file %s verifyhost %s sni str(%[6]s) ssl-min-ver TLSv1.3
+`
+
+// findHAProxy looks where Debian's package puts it, too, which is not on every
+// user's PATH.
+func findHAProxy() (string, error) {
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
+		program, err = exec.LookPath("/usr/sbin/haproxy")
+	}
+	return program, err
+}
+
+func haproxyWay(ctx context.Context, dir, program string) *way {
+	version, _ := exec.CommandContext(ctx, program, "-v").Output()
+	first, _, _ := strings.Cut(string(version), " - ")
+	w := &way{Name: haproxy, About: cmp.Or(strings.TrimSpace(first), "HAProxy") + ", TLS on both sides, two threads, no Kafka"}
+	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
+		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
+			file, err := os.CreateTemp(dir, "haproxy-*.cfg")
+			if err != nil {
+				return nil, err
+			}
+			defer file.Close()
+			if _, err := fmt.Fprintf(file, haproxyConfig, slices.Max(fullPlan.Crowds)+100, address,
+				filepath.Join(dir, peer.ProxyCertFile), upstream.Address, filepath.Join(dir, peer.CAFile), upstream.ServerName); err != nil {
+				return nil, err
+			}
+			// In the foreground, as one process.
+			return exec.Command(program, "-db", "-f", file.Name()), nil
+		})
+	}
+	return w
+}
+
+// commandWay is any other proxy that can be started by a command line.
+func commandWay(dir, name string, command []string) *way {
+	w := &way{Name: name, About: filepath.Base(command[0])}
+	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
+		_, brokerPort, err := net.SplitHostPort(upstream.Address)
+		if err != nil {
+			return nil, err
+		}
+		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
+			_, port, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			replace := strings.NewReplacer(
+				"{port}", port, "{suffix}", suffix,
+				"{broker}", upstream.Address, "{brokerhost}", upstream.ServerName, "{brokerport}", brokerPort,
+				"{ca}", filepath.Join(dir, peer.CAFile), "{hosts}", filepath.Join(dir, hostsFile),
+				"{cert}", filepath.Join(dir, peer.ProxyCertFile), "{key}", filepath.Join(dir, peer.ProxyKeyFile))
+			args := make([]string, len(command))
+			for i := range command {
+				args[i] = replace.Replace(command[i])
+			}
+			return exec.Command(args[0], args[1:]...), nil
+		})
+	}
+	return w
+}
+
+// otherWay is a proxy that somebody else has started.
+func otherWay(name, value string) (*way, error) {
+	parts := strings.Split(value, ",")
+	if len(parts) != 3 {
+		return nil, fmt.Errorf("--other %s=%s: it must be name=address,pid,sni", name, value)
+	}
+	pid, err := strconv.Atoi(parts[1])
+	if err != nil {
+		return nil, fmt.Errorf("--other %s=%s: %q is not a process id", name, value, parts[1])
+	}
+	w := &way{Name: name, About: "a proxy that was running already"}
+	w.fixed = &running{way: w, to: peer.Target{Address: parts[0], ServerName: parts[2]}, pid: pid}
+	_, err = procfs.Read(pid)
+	return w, err
+}
+
+// launch starts a proxy on a free port and waits until it takes connections.
+func launch(ctx context.Context, dir string, w *way, command func(address string) (*exec.Cmd, error)) (*running, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := command(address)
+	if err != nil {
+		return nil, err
+	}
+	cmd.Env = environment()
+	c, _, _, err := spawn(dir, w.Name, cmd, false)
+	if err != nil {
+		return nil, err
+	}
+	r := &running{way: w, to: peer.Target{Address: address, ServerName: bootstrap}, pid: cmd.Process.Pid, own: c}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // virtual machines take their time
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			conn.Close()
+			return r, nil
+		}
+		if gone := c.alive(); gone != nil {
+			return nil, gone
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-c.ended:
+		case <-ctx.Done():
+			c.stop()
+			return nil, fmt.Errorf("%s does not take connections: %w", w.Name, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+func freeAddress() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
+// environment is this process's, without what would configure the proxy or
+// change how its runtime works.
+func environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "KAFKA_SNI_PROXY_") && !strings.HasPrefix(v, "GOGC=") && !strings.HasPrefix(v, "GOMEMLIMIT=") && !strings.HasPrefix(v, "GODEBUG=") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// build builds kafka-sni-proxy as it is released.
+func build(ctx context.Context, dir string) (string, error) {
+	binary := filepath.Join(dir, "kafka-sni-proxy")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "kafka-sni-proxy/cmd/kafka-sni-proxy")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building kafka-sni-proxy: %w\n%s", err, out)
+	}
+	return binary, nil
+}

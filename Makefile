@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test interop check vuln fuzz bench
+.PHONY: help build demo test interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -15,7 +15,7 @@ GOTEST := CGO_ENABLED=0 go test
 endif
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/kafka-sni-proxy, one static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/kafka-sni-proxy ./cmd/kafka-sni-proxy
@@ -46,5 +46,11 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-bench: ## run the benchmarks
+bench: ## measure the proxy beside others, into docs/benchmarks (ten minutes, on a quiet machine; Linux)
+	go run ./bench
+
+bench-quick: ## a rough picture of the same within a minute
+	go run ./bench --quick
+
+microbench: ## run the benchmarks of single functions
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./internal/...

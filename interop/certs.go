@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -100,8 +99,6 @@ func (ca *brokerCA) issue(name string, hosts ...string) (issued, error) {
 
 // issued are the files of one certificate.
 type issued struct{ cert, key, store string }
-
-func (f issued) load() (tls.Certificate, error) { return tls.LoadX509KeyPair(f.cert, f.key) }
 
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})

@@ -77,7 +77,8 @@ func (s *software) jars(ctx context.Context, work, name string) (string, error) 
 	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(cache, 0o755)); err != nil {
 		return "", err
 	}
-	mvn := []string{"mvn", "-B", "-q", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + partial}
+	// Without -U Maven remembers a failure and does not try again for a day.
+	mvn := []string{"mvn", "-B", "-q", "-U", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + partial}
 	for attempt := 1; ; attempt++ {
 		_, err := runToEnd(ctx, command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
 		if err == nil {

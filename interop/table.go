@@ -40,6 +40,9 @@ func (t *table) String() string {
 	fmt.Fprintf(&b, "%-22s %-7s %7s  %s\n", "scenario", "result", "time", "figures")
 	for _, r := range t.rows {
 		figures, rest, _ := strings.Cut(r.figures, "\n")
+		if r.err != nil {
+			figures, _, _ = strings.Cut(r.err.Error(), "\n")
+		}
 		fmt.Fprintf(&b, "%-22s %-7s %6.1fs  %s\n", r.name, r.result(), r.took.Seconds(), figures)
 		if rest != "" {
 			fmt.Fprintf(&below, "\n%s\n%s\n", r.name, rest)

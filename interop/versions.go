@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -50,12 +52,18 @@ func (s *scene) compareOffers(ctx context.Context) error {
 		offer.MaxVersion = min(offer.MaxVersion, newest)
 		direct[key] = offer
 	}
-	if !maps.EqualFunc(direct, proxied, func(a, b kmsg.ApiVersionsResponseApiKey) bool {
-		return a.MinVersion == b.MinVersion && a.MaxVersion == b.MaxVersion
-	}) {
-		return fmt.Errorf("the proxy offers %v, want %v", proxied, direct)
+	var problems []error
+	for _, key := range slices.Sorted(maps.Keys(direct)) {
+		want, got := direct[key], proxied[key]
+		if got.MinVersion != want.MinVersion || got.MaxVersion != want.MaxVersion {
+			problems = append(problems, fmt.Errorf("the proxy offers %s %d–%d, want %d–%d",
+				kmsg.NameForKey(key), got.MinVersion, got.MaxVersion, want.MinVersion, want.MaxVersion))
+		}
 	}
-	return nil
+	if len(proxied) != len(direct) {
+		problems = append(problems, fmt.Errorf("the proxy offers %d APIs, the broker %d", len(proxied), len(direct)))
+	}
+	return errors.Join(problems...)
 }
 
 func (s *scene) offers(ctx context.Context, e *endpoint) (map[int16]kmsg.ApiVersionsResponseApiKey, error) {

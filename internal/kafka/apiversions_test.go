@@ -55,7 +55,7 @@ func TestAPIVersionsOffersOnlyWhatCanBeRewritten(t *testing.T) {
 func TestAPIVersionsIsCappedAsKmsgWouldDoIt(t *testing.T) {
 	for version := range int16(newestAPIVersions + 1) {
 		g := newGenerator(uint64(version))
-		for range 2000 {
+		for range rounds(2000) {
 			m := g.message(keyAPIVersions, version)
 			r := m.Response.(*kmsg.ApiVersionsResponse)
 			if r.ErrorCode == unsupportedVersion {

@@ -92,7 +92,7 @@ func elsewhere(m *message, frame []byte) int {
 func TestTruncatedResponsesAreNotForwarded(t *testing.T) {
 	everyMode(t, func(t *testing.T, s *schema, version int16, tune tuning) {
 		g := newGenerator(seed(s, version))
-		for range 5 {
+		for range rounds(5) {
 			m := g.withAddresses(s.key, version)
 			frame := m.encode()
 			for n := 8; n < len(frame); n++ {
@@ -111,7 +111,7 @@ func TestSpoiledResponsesAreNotForwarded(t *testing.T) {
 	everyMode(t, func(t *testing.T, s *schema, version int16, tune tuning) {
 		g := newGenerator(seed(s, version))
 		refused := 0
-		for range 5 {
+		for range rounds(5) {
 			m := g.withAddresses(s.key, version)
 			frame := m.encode()
 			for at := 8; at < len(frame); at++ {
@@ -293,10 +293,9 @@ func TestNoMoreIsKeptThanTheLimit(t *testing.T) {
 // TestOutEndsResponses: an error of Out is returned as it is, wherever it
 // happens.
 func TestOutEndsResponses(t *testing.T) {
-	g := newGenerator(6)
 	broken := errors.New("broken pipe")
 	everyMode(t, func(t *testing.T, s *schema, version int16, tune tuning) {
-		m := g.withAddresses(s.key, version)
+		m := newGenerator(seed(s, version)).withAddresses(s.key, version)
 		for n := range 20 {
 			writes := 0
 			r := Responses{Owed: new(Owed), Names: namer(3), tune: tune, Out: writerFunc(func(p []byte) (int, error) {

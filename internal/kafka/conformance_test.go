@@ -24,19 +24,23 @@ func everyVersion(t *testing.T, f func(t *testing.T, s *schema, version int16)) 
 	}
 }
 
+// rounds is how many of n rounds there is time for.
+func rounds(n int) int {
+	if underRace || testing.Short() {
+		return max(1, n/12)
+	}
+	return n
+}
+
 // seed gives each API and version messages of its own.
 func seed(s *schema, version int16) uint64 { return uint64(s.key)<<16 | uint64(version) }
 
 // TestResponsesAreRewrittenAsKmsgWouldDoIt sends random responses, one behind
 // the other and cut at random.
 func TestResponsesAreRewrittenAsKmsgWouldDoIt(t *testing.T) {
-	rounds := 400
-	if testing.Short() {
-		rounds = 40
-	}
 	everyVersion(t, func(t *testing.T, s *schema, version int16) {
 		g := newGenerator(seed(s, version))
-		for round := range rounds {
+		for round := range rounds(400) {
 			var msgs []*message
 			var stream []byte
 			for range 1 + g.IntN(6) {
@@ -59,13 +63,9 @@ func TestResponsesAreRewrittenAsKmsgWouldDoIt(t *testing.T) {
 // TestEveryCut sends one small response, cut into two at every place, and byte
 // by byte.
 func TestEveryCut(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 2
-	}
 	everyVersion(t, func(t *testing.T, s *schema, version int16) {
 		g := newGenerator(seed(s, version))
-		for round := range rounds {
+		for round := range rounds(12) {
 			m := g.small(s.key, version)
 			stream := m.encode()
 			for _, tune := range []tuning{{}, {wholeFrame: 1}, {wholeFrame: 1, margin: 1}, {wholeFrame: 1, margin: 40}} {

@@ -100,7 +100,7 @@ func owing(o *Owed) (all []pending) {
 func TestRequestsAreForwardedAsTheyAreAndOwed(t *testing.T) {
 	g := newGenerator(3)
 	g.most, g.long = 2, 100
-	for round := range 3000 {
+	for round := range rounds(3000) {
 		var stream []byte
 		var want []pending
 		n := 1 + g.IntN(5)

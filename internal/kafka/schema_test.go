@@ -121,7 +121,7 @@ func TestEveryAddressOfTheTableIsWalked(t *testing.T) {
 		for version := range s.newest + 1 {
 			g := newGenerator(seed(&s, version))
 			has := false
-			for range 100 {
+			for range rounds(600) {
 				has = has || len(g.message(s.key, version).written()) > 0
 			}
 			if walked := lookup(s.key).versions[version] != nil; walked != has {

@@ -93,6 +93,7 @@ func (t *trailer) rename(names Names) {
 func (t *trailer) fit(n int) (dropped int, ok bool) {
 	all := t.endpoints
 	t.endpoints = make([]endpoint, 0, len(all))
+	n -= t.tagsSize()
 	size := 0 // of the endpoints taken
 	for _, e := range all {
 		if t.sizeWith(len(t.endpoints)+1, size+e.size()) <= n {
@@ -177,19 +178,21 @@ func (e *endpoint) size() int {
 }
 
 // sizeWith returns how long the trailer is with count endpoints that take size
-// bytes together.
+// bytes together, without the tagged fields that are there besides.
 func (t *trailer) sizeWith(count, size int) int {
 	array := uvarintLen(count+1) + size
-	tags := len(t.tags)
-	n := 0
 	switch {
 	case t.layout == plainEndpoints:
-		n = array
+		return array + uvarintLen(len(t.tags))
 	case count > 0:
-		tags++
-		n = 1 + uvarintLen(array) + array
+		return uvarintLen(len(t.tags)+1) + 1 + uvarintLen(array) + array
+	default:
+		return uvarintLen(len(t.tags))
 	}
-	n += uvarintLen(tags)
+}
+
+func (t *trailer) tagsSize() int {
+	n := 0
 	for _, f := range t.tags {
 		n += uvarintLen(f.tag) + uvarintLen(len(f.value)) + len(f.value)
 	}

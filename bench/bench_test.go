@@ -31,7 +31,7 @@ var tinyPlan = plan{
 	RoundTrips: 10 * time.Millisecond, Handshakes: 20 * time.Millisecond,
 	Crowds: []int{20}, Settle: time.Millisecond,
 	Growth: 20 * time.Millisecond, GrowthConnections: []int{8}, GrowthPartitions: []int{100}, GrowthBrokers: []int{100},
-	StallRuns: 5, Stall: 10 * time.Millisecond,
+	Frugality: 10 * time.Millisecond, StallRuns: 5, Stall: 10 * time.Millisecond,
 }
 
 // TestAWholeRun measures everything with real processes, and looks at what is

@@ -36,6 +36,9 @@ type plan struct {
 	GrowthPartitions  []int
 	GrowthBrokers     []int
 
+	// Frugality is how long allocations are counted.
+	Frugality time.Duration
+
 	// StallRuns is how many runs with slow and fast readers a round has.
 	StallRuns int
 	Stall     time.Duration
@@ -65,6 +68,8 @@ var fullPlan = plan{
 	GrowthPartitions:  []int{1, 100, 1000, 10_000},
 	GrowthBrokers:     []int{10, 1000, 10_000},
 
+	Frugality: 800 * time.Millisecond,
+
 	StallRuns: 10,
 	Stall:     100 * time.Millisecond,
 }
@@ -91,6 +96,8 @@ var quickPlan = plan{
 	GrowthConnections: []int{64},
 	GrowthPartitions:  []int{1000},
 	GrowthBrokers:     []int{1000},
+
+	Frugality: 250 * time.Millisecond,
 
 	StallRuns: 3,
 	Stall:     50 * time.Millisecond,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -134,23 +135,21 @@ func (r *results) table(m measured) [][]string {
 			}
 		}
 	}
-	has := func(name string) bool {
-		for _, w := range ways {
-			if w == name {
-				return true
-			}
-		}
-		return false
-	}
-	var ratios []string
+	has := func(name string) bool { return slices.Contains(ways, name) }
+	var ratios [][2]string
 	for _, to := range []string{naive, haproxy} {
 		if has(ours) && has(to) {
-			ratios = append(ratios, to)
+			ratios = append(ratios, [2]string{ours, to})
+		}
+	}
+	for _, w := range r.Ways {
+		if w.isOurs && w.Name != ours && has(w.Name) && has(ours) {
+			ratios = append(ratios, [2]string{w.Name, ours})
 		}
 	}
 	head := append([]string{""}, ways...)
-	for _, to := range ratios {
-		head = append(head, ours+" ÷ "+to)
+	for _, pair := range ratios {
+		head = append(head, pair[0]+" ÷ "+pair[1])
 	}
 	rows := [][]string{head}
 	for _, c := range m.Cases {
@@ -158,8 +157,8 @@ func (r *results) table(m measured) [][]string {
 		for _, w := range ways {
 			row = append(row, spread(c.Ways[w], ""))
 		}
-		for _, to := range ratios {
-			row = append(row, spread(r.ratio(metric{name: m.Metric}, c.Case, ours, to), ""))
+		for _, pair := range ratios {
+			row = append(row, spread(r.ratio(metric{name: m.Metric}, c.Case, pair[0], pair[1]), ""))
 		}
 		rows = append(rows, row)
 	}

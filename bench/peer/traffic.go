@@ -17,7 +17,8 @@ type BulkArgs struct {
 	Depth int
 	// BytesPerSecond bounds the records of all connections together. 0: no bound.
 	BytesPerSecond int
-	// Duration is how long requests are sent. All are waited for.
+	// Duration is how long requests are sent: one on each connection at the
+	// least. All are waited for.
 	Duration time.Duration
 	// SlowEvery has every so-many-th connection read slowly. 0: none.
 	SlowEvery int
@@ -102,7 +103,7 @@ func (s *stream) send(owed chan<- int32) error {
 			time.Sleep(time.Until(s.next))
 			s.next = s.next.Add(s.interval)
 		}
-		if !time.Now().Before(s.end) {
+		if i > 0 && !time.Now().Before(s.end) {
 			return nil
 		}
 		owed <- int32(i)
@@ -268,7 +269,7 @@ func (l *Load) Handshakes(args HandshakesArgs, reply *HandshakesReply) error {
 			if args.Resume {
 				config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 			}
-			for time.Now().Before(end) {
+			for i := 0; i == 0 || time.Now().Before(end); i++ {
 				c, err := l.connect(args.Target, config, greet)
 				if err != nil {
 					return err

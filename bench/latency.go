@@ -54,7 +54,7 @@ func (r *round) latency(ctx context.Context) {
 func (r *round) halfLoad() int {
 	if r.results.half == 0 {
 		for _, w := range append([]*way{{Name: naive}}, r.ways...) {
-			if s := r.results.summary(throughput, flatOutCase("fetch", r.plan.PacedConnections), w.Name); s.ok() && w.Name != direct {
+			if s := r.results.summary(throughput, flatOutCase("fetch", r.plan.PacedConnections), w.Name); s.ok() && w.Name != direct && w.Name != tcp {
 				// It stays the same in all rounds.
 				r.results.half = int(s.Median * 1e6 / 2)
 				r.results.HalfLoad = float64(r.results.half) / 1e6

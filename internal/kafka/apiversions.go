@@ -81,7 +81,7 @@ func (r *Responses) writeAPIVersions(b []byte) error {
 		return r.write(b)
 	}
 
-	out := append(buffers.Get().(*[wholeFrame]byte)[:0], b[:head]...)
+	out := append(buffer(len(b)), b[:head]...)
 	if flexible {
 		out = binary.AppendUvarint(out, uint64(kept+1))
 	} else {

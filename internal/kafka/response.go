@@ -240,6 +240,7 @@ func (r *Responses) write(p []byte) error {
 // finish calls f with what was kept and the last bytes to it, which are the
 // whole of what is to be rewritten.
 func (r *Responses) finish(last []byte, f func(b []byte) error) error {
+	defer r.scan.rest()
 	if len(r.kept) == 0 {
 		return f(last)
 	}
@@ -252,12 +253,20 @@ func (r *Responses) finish(last []byte, f func(b []byte) error) error {
 // buffers holds what most rewritten frames need, once to keep and once to build.
 var buffers = sync.Pool{New: func() any { return new([wholeFrame]byte) }}
 
+// buffer returns an empty buffer, if possible with room for n bytes.
+func buffer(n int) []byte {
+	if n > wholeFrame {
+		return make([]byte, 0, n)
+	}
+	return buffers.Get().(*[wholeFrame]byte)[:0]
+}
+
 func (r *Responses) keep(p []byte) {
 	if len(p) == 0 {
 		return
 	}
 	if r.kept == nil {
-		r.kept = buffers.Get().(*[wholeFrame]byte)[:0]
+		r.kept = buffer(len(p))
 	}
 	r.kept = append(r.kept, p...)
 }
@@ -407,8 +416,8 @@ func (r *Responses) writeHead(b []byte) error {
 	if len(r.scan.found) == 0 {
 		return r.write(b)
 	}
-	out := buffers.Get().(*[wholeFrame]byte)[:0]
-	done := 0 // b[:done] is in out
+	out := buffer(len(b) + 16*len(r.scan.found)) // the names may be longer, and it may grow
+	done := 0                                    // b[:done] is in out
 	for _, a := range r.scan.found {
 		name, port := r.Names(a.node, b[a.host:a.end], a.port)
 		out = append(out, b[done:a.start]...)
@@ -449,7 +458,7 @@ func (r *Responses) writeWhole(b []byte) error {
 	if len(r.scan.found) == 0 {
 		return r.write(b)
 	}
-	out := append(buffers.Get().(*[wholeFrame]byte)[:0], b[:tail]...)
+	out := append(buffer(len(b)), b[:tail]...)
 	t, ok := parseTail(b[tail:], l.tail)
 	if !ok {
 		return r.fail("its endpoints do not parse")
@@ -477,7 +486,7 @@ func (r *Responses) writeTail(b []byte) error {
 	}
 	r.Dropped += int64(dropped)
 	r.Rewritten++
-	out := append(buffers.Get().(*[wholeFrame]byte)[:0], before...)
+	out := append(buffer(len(before)+len(b)), before...)
 	out = t.append(out)
 	err := r.write(out)
 	recycle(out)

@@ -3,6 +3,7 @@ package kafka
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // op is one step of a compiled schema.
@@ -86,11 +87,14 @@ type loop struct {
 // start prepares for a frame of size bytes, its length field included, of which
 // off have been read.
 func (s *scanner) start(l *layout, off, size int64) {
-	found := s.found[:0]
-	if cap(found) > 1024 { // do not keep what one huge cluster once needed
-		found = nil
+	*s = scanner{layout: l, off: off, end: size, found: s.found[:0]}
+}
+
+// rest lets go of what a large cluster needs room for.
+func (s *scanner) rest() {
+	if cap(s.found) > 64 {
+		s.found = nil
 	}
-	*s = scanner{layout: l, off: off, end: size, found: found}
 }
 
 // status is why scan returned.
@@ -281,6 +285,10 @@ func (s *scanner) keep(o *op) bool {
 	if a.node < 0 || a.port < 1 || a.port > 65535 {
 		s.fail(o, "node %d with a host has port %d: not an address that can be replaced", a.node, a.port)
 		return false
+	}
+	if len(s.found) == cap(s.found) && s.depth > 0 {
+		// As many as the array has, but not as many as it only claims to have.
+		s.found = slices.Grow(s.found, int(min(s.loops[s.depth-1].left, 4096)))
 	}
 	s.found = append(s.found, a)
 	return true

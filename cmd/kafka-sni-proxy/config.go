@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/hosts"
 	"kafka-sni-proxy/internal/proxy"
 	"kafka-sni-proxy/internal/route"
@@ -24,6 +25,7 @@ type config struct {
 	proxy    *proxy.Proxy
 	listener net.Listener
 	admin    net.Listener // nil: none
+	routes   string       // file to keep routes in; "": none
 	log      *slog.Logger
 	suffix   string
 	mtls     bool
@@ -43,6 +45,7 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	upstreams := checkUpstreams(f.upstream, &wrong)
 	rule := checkRule(f.mappingRule, &wrong)
 	table := readHosts(f.hostsFile, &wrong)
+	c.routes = checkRoutesFile(f.routesFile, &wrong)
 	downstream := downstreamTLS(f, c, &wrong)
 	upstream := upstreamTLS(f, c, &wrong)
 	c.mtls = f.mtlsEnable
@@ -77,8 +80,12 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		Upstreams:      upstreams,
 		Rule:           rule,
 		AdvertisedPort: int32(advertised),
+		Covers:         func(name string) bool { return len(certs.Uncovered(downstream.Certificates[0].Leaf, name)) == 0 },
 		Log:            c.log,
 	})
+	if err == nil {
+		err = openRoutes(routes, c.routes)
+	}
 	if err != nil {
 		c.close()
 		return nil, mistakes{err}

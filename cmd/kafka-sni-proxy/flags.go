@@ -22,6 +22,7 @@ type flags struct {
 	upstreamKey    string
 	mappingRule    string
 	hostsFile      string
+	routesFile     string
 	advertisedPort int
 	maxFrameBytes  int
 	allowNoSNI     bool
@@ -58,6 +59,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.upstreamCert, "upstream-cert", "", "client certificate to show to the brokers, PEM `file`")
 	fs.StringVar(&f.upstreamKey, "upstream-key", "", "its private key, PEM `file`")
 	fs.StringVar(&f.hostsFile, "hosts-file", "", "`file` with the addresses of brokers, asked before DNS; like /etc/hosts, and * stands for any characters but a dot")
+	fs.StringVar(&f.routesFile, "routes-file", "", "`file` to keep in it where brokers are, over restarts; made when it is not there (default: brokers are learned anew)")
 
 	fs.IntVar(&f.maxFrameBytes, "max-frame-bytes", 100<<20, "longest Kafka request or response, in `bytes`; a longer one ends its connection")
 	fs.StringVar(&f.adminBind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")

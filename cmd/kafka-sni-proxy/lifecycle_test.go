@@ -131,11 +131,16 @@ func (p *program) get(path string) (int, string) {
 // authority and, if it is to, the generated client certificate.
 func (p *program) connect(withCertificate bool) *tls.Conn {
 	p.t.Helper()
+	return p.connectTo("bootstrap."+suffix, withCertificate)
+}
+
+func (p *program) connectTo(name string, withCertificate bool) *tls.Conn {
+	p.t.Helper()
 	pool, err := certs.LoadPool(filepath.Join(p.dir, "ca.pem"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	config := &tls.Config{RootCAs: pool, ServerName: "bootstrap." + suffix}
+	config := &tls.Config{RootCAs: pool, ServerName: name}
 	if withCertificate {
 		pair, err := certs.LoadKeyPair(filepath.Join(p.dir, "client.pem"), filepath.Join(p.dir, "client_key.pem"))
 		if err != nil {
@@ -158,7 +163,11 @@ var heartbeat = kafkatest.Frame([]byte{0, 12, 0, 0, 0, 0, 0, 7, 0xff, 0xff}, []b
 
 var heartbeatResponse = kafkatest.Frame([]byte{0, 0, 0, 7, 0, 0})
 
-const brokerName = "broker-0.upstream.test"
+// The one broker there is goes by two names.
+const (
+	brokerName = "broker-0.upstream.test"
+	otherName  = "other.upstream.test"
+)
 
 // cluster is one broker under a name that only the hosts file in dir knows.
 type cluster struct {
@@ -172,7 +181,7 @@ func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	authority := kafkatest.NewAuthority("upstream")
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
-		Certificates: []tls.Certificate{authority.Server(brokerName)},
+		Certificates: []tls.Certificate{authority.Server(brokerName, otherName)},
 		ClientAuth:   tls.RequestClientCert,
 	})
 	if err != nil {
@@ -413,19 +422,36 @@ func TestBrokersAreAdvertisedByTheRuleAndThePortOfTheFlags(t *testing.T) {
 	c := newCluster(t)
 	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--advertised-port", "19092",
 		"--broker-mapping-rule", `^broker-(\d+)\.upstream\.test$::node${1}.`+suffix)
-	metadata := func(host string, port uint16) []byte {
-		brokers := append([]byte{0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 5, 0, byte(len(host))}, host...)
-		return kafkatest.Frame(brokers, []byte{0, 0, byte(port >> 8), byte(port)}, []byte{0, 0, 0, 0})
+	got := c.teach(t, p, brokerName, 9092)
+	if want := metadataResponse("node0."+suffix, 19092); string(got) != string(want[4:]) {
+		t.Errorf("the client got %q; want %q", got, want[4:])
 	}
-	c.answers <- metadata(brokerName, 9092)
+}
+
+// metadataResponse answers metadataRequest with one broker, number 5, and no
+// topics. Both are of version 0.
+func metadataResponse(host string, port int) []byte {
+	brokers := append([]byte{0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 5, 0, byte(len(host))}, host...)
+	return kafkatest.Frame(brokers, []byte{0, 0, byte(port >> 8), byte(port)}, []byte{0, 0, 0, 0})
+}
+
+var metadataRequest = kafkatest.Frame([]byte{0, 3, 0, 0, 0, 0, 0, 7, 0xff, 0xff}, []byte{0, 0, 0, 0})
+
+// teach has a client ask for metadata, and the broker answer that broker 5 lives
+// at this address. It returns what the client got.
+func (c *cluster) teach(t *testing.T, p *program, host string, port int) []byte {
+	t.Helper()
+	c.answers <- metadataResponse(host, port)
 	conn := p.connect(false)
-	if _, err := conn.Write(kafkatest.Frame([]byte{0, 3, 0, 0, 0, 0, 0, 7, 0xff, 0xff}, []byte{0, 0, 0, 0})); err != nil {
+	defer conn.Close()
+	if _, err := conn.Write(metadataRequest); err != nil {
 		t.Fatal(err)
 	}
 	got, err := kafkatest.ReadFrame(conn)
-	if want := metadata("node0."+suffix, 19092); err != nil || string(got) != string(want[4:]) {
-		t.Errorf("the client got %q, %v; want %q", got, err, want[4:])
+	if err != nil {
+		t.Fatal(err)
 	}
+	return got
 }
 
 func TestClientsWithoutAServerNameAreServedWhenAllowed(t *testing.T) {

@@ -4,7 +4,8 @@
 //
 // The files of this package follow the start of the program: flags.go (the
 // command line and the environment), then either generate.go (--generate-certs)
-// or config.go with tls.go and dial.go (everything checked and made ready),
+// or config.go with tls.go, dial.go and routes.go (everything checked and made
+// ready),
 // serve.go (until a signal) and admin.go (metrics and health, on the side).
 package main
 

@@ -46,6 +46,10 @@ func serve(ctx context.Context, c *config) error {
 		stop := serveAdmin(c)
 		defer stop()
 	}
+	if c.routes != "" {
+		stop := keepRoutes(c.proxy.Routes, c.routes, c.log)
+		defer stop()
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- c.proxy.Serve(context.WithoutCancel(ctx), c.listener) }()
 	c.log.Info("listening", "address", c.listener.Addr().String())

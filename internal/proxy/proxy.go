@@ -274,7 +274,8 @@ func (p *Proxy) cutFrom(ln net.Listener) {
 	}
 }
 
-// awaitRoute has a provisional session drained as soon as its name is learned.
+// awaitRoute has a session drained as soon as its name is learned and turns out
+// to be another broker's than the one it is at.
 func (p *Proxy) awaitRoute(s *session) {
 	p.mu.Lock()
 	if p.provisional[s.route.Name] == nil {
@@ -283,18 +284,22 @@ func (p *Proxy) awaitRoute(s *session) {
 	p.provisional[s.route.Name][s] = struct{}{}
 	p.mu.Unlock()
 	// It may have been learned since the session was routed.
-	if r, err := p.Routes.Resolve(s.route.Name); err == nil && r.Kind == route.Broker {
+	if r, err := p.Routes.Resolve(s.route.Name); err == nil && r.Confirmed && r.Addresses[0] != s.address {
 		s.drain()
 	}
 }
 
 // endProvisional closes the sessions that asked for a name before it was
 // learned, between two frames. The clients come back and are routed right.
-func (p *Proxy) endProvisional(name string) {
+// Sessions that are at the right broker already, by chance or because the route
+// was loaded from a file, stay.
+func (p *Proxy) endProvisional(name string, is route.Address) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for s := range p.provisional[name] {
-		s.drain()
+		if s.address != is {
+			s.drain()
+		}
 	}
 }
 

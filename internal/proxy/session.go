@@ -118,7 +118,7 @@ func (s *session) setup(ctx context.Context) error {
 	s.requests = kafka.Requests{Out: broker, Owed: &s.owed, MaxFrame: s.proxy.MaxFrameBytes}
 	s.responses = kafka.Responses{Out: s.client, Owed: &s.owed, Names: s.proxy.Routes.Learn, MaxFrame: s.proxy.MaxFrameBytes}
 	s.pumping.Store(true)
-	if s.route.Kind == route.Provisional {
+	if s.route.Kind != route.Bootstrap && !s.route.Confirmed {
 		s.proxy.awaitRoute(s)
 	}
 	if s.draining.Load() { // asked for before there was anything to wake

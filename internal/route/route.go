@@ -8,6 +8,8 @@
 // asked for each connection: given the name in the TLS handshake it says which
 // addresses to dial.
 //
+// [Table.Save] and [Table.Load] let the routes outlive the program.
+//
 // The table dials nothing and knows nothing of TLS or of Kafka's bytes.
 package route
 
@@ -60,8 +62,11 @@ type Config struct {
 	Rule *Rule
 	// AdvertisedPort is the port that clients are told to use.
 	AdvertisedPort int32
+	// Covers reports whether the certificate that clients are shown is good for
+	// a name; nil does not ask.
+	Covers func(name string) bool
 	// Log receives one warning for each broker whose name is not the one the
-	// rule asks for. Nil discards.
+	// rule asks for, or one that clients will have trouble with. Nil discards.
 	Log *slog.Logger
 }
 
@@ -72,14 +77,16 @@ type Table struct {
 	upstreams []Address
 	rule      *Rule
 	port      int32
+	covers    func(name string) bool
 	log       *slog.Logger
+	changed   chan struct{}
 
 	byNode sync.Map // int32 → *broker
 	byName sync.Map // string → *broker
 	known  atomic.Int64
 
 	mu      sync.Mutex // held while a route is added or changed
-	onLearn func(name string)
+	onLearn func(name string, addr Address)
 }
 
 // broker is one learned route. Node and name never change; the address does
@@ -88,6 +95,9 @@ type broker struct {
 	node int32
 	name string
 	addr atomic.Pointer[Address]
+	// confirmed is false for what came from a file and no response has said
+	// since: the broker may have moved in the meantime.
+	confirmed atomic.Bool
 }
 
 // New returns an empty table.
@@ -111,7 +121,9 @@ func New(c Config) (*Table, error) {
 		upstreams: append([]Address(nil), c.Upstreams...),
 		rule:      c.Rule,
 		port:      c.AdvertisedPort,
+		covers:    c.Covers,
 		log:       log,
+		changed:   make(chan struct{}, 1),
 	}, nil
 }
 
@@ -124,9 +136,15 @@ func (t *Table) Suffix() string { return t.suffix }
 // Known returns how many brokers have been learned.
 func (t *Table) Known() int { return int(t.known.Load()) }
 
-// OnLearn has f called with the name of each broker learned from now on, once
-// per broker, after it can be resolved. It must be set before the table is used.
-func (t *Table) OnLearn(f func(name string)) { t.onLearn = f }
+// OnLearn has f called with the name and the address of each broker that is
+// learned or moves from now on, after it can be resolved. One that was loaded
+// from a file is learned when a response tells of it for the first time. f must
+// be set before the table is used.
+func (t *Table) OnLearn(f func(name string, addr Address)) { t.onLearn = f }
+
+// Changed receives when there is something new to save. Changes that nobody has
+// received yet count as one.
+func (t *Table) Changed() <-chan struct{} { return t.changed }
 
 // Learn remembers that a broker lives at host and port, and returns the
 // address under which clients are to see it. A broker keeps its name for as
@@ -139,8 +157,8 @@ func (t *Table) Learn(node int32, host []byte, port int32) (name string, adverti
 		return t.add(node, Address{Host: string(host), Port: port}), t.port
 	}
 	b := v.(*broker)
-	if a := b.addr.Load(); a.Port != port || a.Host != string(host) {
-		t.move(b, Address{Host: string(host), Port: port})
+	if a := b.addr.Load(); a.Port != port || a.Host != string(host) || !b.confirmed.Load() {
+		t.update(b, Address{Host: string(host), Port: port})
 	}
 	return b.name, t.port
 }
@@ -150,30 +168,62 @@ func (t *Table) add(node int32, addr Address) string {
 	defer t.mu.Unlock()
 	if v, ok := t.byNode.Load(node); ok { // another session learned it meanwhile
 		b := v.(*broker)
-		b.addr.Store(&addr)
+		t.set(b, addr)
 		return b.name
 	}
 	b := &broker{node: node, name: t.nameFor(node, addr.Host)}
 	b.addr.Store(&addr)
-	t.byName.Store(b.name, b)
-	t.byNode.Store(node, b)
-	t.known.Add(1)
+	b.confirmed.Store(true)
+	t.put(b)
 	t.log.Info("learned broker", "node", node, "name", b.name, "upstream", addr.String())
-	if t.onLearn != nil {
-		t.onLearn(b.name)
-	}
+	t.announce(b)
 	return b.name
 }
 
-func (t *Table) move(b *broker, addr Address) {
+// put makes a broker known, and warns when clients will have trouble with its
+// name. The caller holds t.mu.
+func (t *Table) put(b *broker) {
+	if !strings.HasSuffix(b.name, "."+t.suffix) {
+		t.log.Warn("broker mapping rule gives a name outside the SNI suffix; it needs its own DNS record and certificate",
+			"node", b.node, "upstream", b.addr.Load().Host, "name", b.name, "suffix", t.suffix)
+	}
+	if t.covers != nil && !t.covers(b.name) {
+		t.log.Warn("the certificate shown to clients does not cover a broker's name: clients will refuse it; add the name to --cert, or change the broker mapping rule",
+			"node", b.node, "upstream", b.addr.Load().Host, "name", b.name)
+	}
+	t.byName.Store(b.name, b)
+	t.byNode.Store(b.node, b)
+	t.known.Add(1)
+}
+
+func (t *Table) update(b *broker, addr Address) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.set(b, addr)
+}
+
+// set is told where a known broker lives. The caller holds t.mu.
+func (t *Table) set(b *broker, addr Address) {
 	was := b.addr.Load()
-	if *was == addr {
-		return
+	moved := *was != addr
+	if moved {
+		b.addr.Store(&addr)
+		t.log.Info("broker moved", "node", b.node, "name", b.name, "upstream", addr.String(), "was", was.String())
 	}
-	b.addr.Store(&addr)
-	t.log.Info("broker moved", "node", b.node, "name", b.name, "upstream", addr.String(), "was", was.String())
+	if first := b.confirmed.CompareAndSwap(false, true); first || moved {
+		t.announce(b)
+	}
+}
+
+// announce tells those who wait that a route is new. The caller holds t.mu.
+func (t *Table) announce(b *broker) {
+	select {
+	case t.changed <- struct{}{}:
+	default: // there is a change already that nobody has received
+	}
+	if t.onLearn != nil {
+		t.onLearn(b.name, *b.addr.Load())
+	}
 }
 
 // nameFor chooses the name for a new broker. Two brokers never share one:
@@ -194,10 +244,6 @@ func (t *Table) nameFor(node int32, host string) string {
 			t.log.Warn("broker mapping rule gives a name that is already taken; using the default name",
 				"node", node, "upstream", host, "rule_result", name, "name", fallback)
 		default:
-			if !strings.HasSuffix(name, "."+t.suffix) {
-				t.log.Warn("broker mapping rule gives a name outside the SNI suffix; it needs its own DNS record and certificate",
-					"node", node, "upstream", host, "name", name, "suffix", t.suffix)
-			}
 			return name
 		}
 	}
@@ -240,6 +286,9 @@ type Route struct {
 	Name string
 	// Node is the broker's id; -1 unless Kind is Broker.
 	Node int32
+	// Confirmed is whether a response has told where the broker is since the
+	// program began; otherwise it may have moved. False unless Kind is Broker.
+	Confirmed bool
 	// Addresses are the addresses to dial, in order, until one answers.
 	Addresses []Address
 }
@@ -253,7 +302,7 @@ func (t *Table) Resolve(sni string) (Route, error) {
 	}
 	if v, ok := t.byName.Load(name); ok {
 		b := v.(*broker)
-		return Route{Kind: Broker, Name: name, Node: b.node, Addresses: []Address{*b.addr.Load()}}, nil
+		return Route{Kind: Broker, Name: name, Node: b.node, Confirmed: b.confirmed.Load(), Addresses: []Address{*b.addr.Load()}}, nil
 	}
 	if strings.HasSuffix(name, "."+t.suffix) && validName(name) {
 		return Route{Kind: Provisional, Name: name, Node: -1, Addresses: t.upstreams}, nil

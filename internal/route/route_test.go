@@ -192,7 +192,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 func TestLearningTogetherGivesOneNamePerBroker(t *testing.T) {
 	tab, _ := table(t, "")
 	learned := map[string]int{} // OnLearn is called under the table's lock
-	tab.OnLearn(func(name string) { learned[name]++ })
+	tab.OnLearn(func(name string, _ Address) { learned[name]++ })
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"kafka-sni-proxy/internal/route"
+)
+
+const (
+	// settleRoutes is how long a change waits to be saved, so that all brokers
+	// of one answer are saved together. It is also the time between two saves.
+	settleRoutes = 500 * time.Millisecond
+	// retryRoutes is when to save again after that was not possible.
+	retryRoutes = 10 * time.Second
+)
+
+// checkRoutesFile finds out whether routes can be kept in a file, and returns
+// its path without links: saving replaces the file, not a link to it.
+func checkRoutesFile(path string, wrong *mistakes) string {
+	if path == "" {
+		return ""
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.Mode().IsRegular():
+		wrong.add("--routes-file", fmt.Errorf("%s is not a file: name one in a directory that this user may write to", path))
+		return ""
+	case err == nil:
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			wrong.add("--routes-file", err)
+			return ""
+		}
+	}
+	dir := filepath.Dir(path)
+	probe, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		wrong.add("--routes-file", fmt.Errorf("the directory %s does not exist: make it, for this user to write to", dir))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		wrong.add("--routes-file", fmt.Errorf("the directory %s may not be written to by this user: change its owner or mode, or name a file elsewhere", dir))
+	case err != nil:
+		wrong.add("--routes-file", err)
+	default:
+		probe.Close()
+		os.Remove(probe.Name())
+	}
+	return path
+}
+
+// openRoutes loads what the file has and saves it again at once: a file that
+// cannot be replaced, such as one that is mounted by itself, is found out now.
+func openRoutes(table *route.Table, path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := table.Load(path); err != nil {
+		return fmt.Errorf("--routes-file: reading it: %w: let this user read it, or remove it", err)
+	}
+	if err := table.Save(path); err != nil {
+		return fmt.Errorf("--routes-file: writing it: %w: name a file that this user may replace", err)
+	}
+	return nil
+}
+
+// keepRoutes saves routes when there are new ones, until stop is called, which
+// saves what is left.
+func keepRoutes(table *route.Table, path string, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		saveRoutes(ctx, table, path, log)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+func saveRoutes(ctx context.Context, table *route.Table, path string, log *slog.Logger) {
+	unsaved, failing := false, false
+	for last := false; !last; {
+		if !unsaved {
+			select {
+			case <-table.Changed():
+				unsaved = true
+			case <-ctx.Done():
+			}
+		}
+		wait := settleRoutes
+		if failing {
+			wait = retryRoutes
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			last = true
+		}
+		select { // what has changed meanwhile
+		case <-table.Changed():
+			unsaved = true
+		default:
+		}
+		if !unsaved {
+			continue
+		}
+		switch err := table.Save(path); {
+		case err == nil:
+			log.Debug("routes saved", "file", path, "brokers", table.Known())
+			unsaved, failing = false, false
+		case !failing || last:
+			log.Warn("routes cannot be saved; trying again while the program runs", "file", path, "error", err, "pause", retryRoutes)
+			failing = true
+		}
+	}
+}

@@ -64,7 +64,6 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 (*.<suffix>) resolve to the machine this program runs on.`,
 		Example: `  kafka-sni-proxy --sni-suffix kafka.example.com --generate-certs
   kafka-sni-proxy --sni-suffix kafka.example.com --upstream lkc-abcde.confluent.cloud:9092`,
-		Version: versionText(),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -75,6 +74,10 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if show, _ := cmd.Flags().GetBool("version"); show {
+				_, err := fmt.Fprintln(stdout, "kafka-sni-proxy", versionText())
+				return err
+			}
 			f.readEnvironment(cmd.Flags(), os.Environ())
 			if f.generateCerts {
 				return generate(f, stdout)
@@ -86,20 +89,16 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return mistakes{err} })
-	cmd.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	cmd.SetUsageTemplate(usageTemplate)
+	// Not as templates: those would link a quarter more into the program, and
+	// keep it resident.
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s%s",
+			cmd.Long, cmd.UseLine(), cmd.Example, cmd.LocalFlags().FlagUsagesWrapped(100), helpEnd)
+	})
 	return cmd
 }
 
-const usageTemplate = `Usage:
-  {{.UseLine}}
-
-Examples:
-{{.Example}}
-
-Flags:
-{{.LocalFlags.FlagUsagesWrapped 100 | trimTrailingWhitespaces}}
-
+const helpEnd = `
 Environment:
   Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
   capitals, with underscores. KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com, for example, is

@@ -61,7 +61,7 @@ type Proxy struct {
 	HandshakeTimeout time.Duration
 
 	// DialTimeout bounds each attempt to reach a broker, TCP and TLS together.
-	// 0: 10 s.
+	// One that has others behind it gets a third. 0: 10 s.
 	DialTimeout time.Duration
 
 	setup      sync.Once
@@ -69,6 +69,7 @@ type Proxy struct {
 	downstream *tls.Config
 	upstream   *tls.Config
 	upstreams  sync.Map // upstream with a broker's name in it, by host
+	failed     failures
 	stats      counters
 
 	mu          sync.Mutex

@@ -197,7 +197,7 @@ func TestUpstreamsThatAreNotWhatTheyShouldBe(t *testing.T) {
 		want   []string
 	}{
 		{"wrong CA", func(p *Proxy, _ *route.Config) { p.Upstream.RootCAs = stranger.Pool() },
-			[]string{"phase=upstream-tls", "unknown authority", "--upstream-ca-certs"}},
+			[]string{"phase=upstream-tls", "broker-0.upstream.test:9092 at 127.0.0.1:", "unknown authority", "is for broker-0.upstream.test, signed by", "--upstream-ca-certs"}},
 		{"wrong name", func(p *Proxy, c *route.Config) {
 			c.Upstreams = []route.Address{{Host: "other.upstream.test", Port: 9092}}
 			p.Dial = func(ctx context.Context, _ string, _ int32) (net.Conn, error) {

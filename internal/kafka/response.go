@@ -250,23 +250,46 @@ func (r *Responses) finish(last []byte, f func(b []byte) error) error {
 	return err
 }
 
-// buffers holds what most rewritten frames need, once to keep and once to build.
-var buffers = sync.Pool{New: func() any { return new([wholeFrame]byte) }}
+// buffers holds what most rewritten frames need, once to keep and once to
+// build; largeBuffers what large clusters need.
+var (
+	buffers      = sync.Pool{New: func() any { return new([wholeFrame]byte) }}
+	largeBuffers sync.Pool // *[]byte, longer than that
+)
 
-// buffer returns an empty buffer, if possible with room for n bytes.
+// maxPooled is how large a buffer may be, in bytes, to be used again.
+const maxPooled = 4 << 20
+
+// buffer returns an empty buffer with room for n bytes.
 func buffer(n int) []byte {
-	if n > wholeFrame {
-		return make([]byte, 0, n)
+	if n <= wholeFrame {
+		return buffers.Get().(*[wholeFrame]byte)[:0]
 	}
-	return buffers.Get().(*[wholeFrame]byte)[:0]
+	if b, ok := largeBuffers.Get().(*[]byte); ok && cap(*b) >= n {
+		return *b
+	}
+	return make([]byte, 0, n)
+}
+
+// recycle puts a buffer back.
+func recycle(b []byte) {
+	switch {
+	case cap(b) == wholeFrame:
+		buffers.Put((*[wholeFrame]byte)(b[:wholeFrame]))
+	case cap(b) > wholeFrame && cap(b) <= maxPooled:
+		empty := b[:0]
+		largeBuffers.Put(&empty)
+	}
 }
 
 func (r *Responses) keep(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	if r.kept == nil {
-		r.kept = buffer(len(p))
+	if n := len(r.kept) + len(p); r.kept == nil || n > cap(r.kept) {
+		b := append(buffer(max(n, 2*cap(r.kept))), r.kept...)
+		recycle(r.kept)
+		r.kept = b
 	}
 	r.kept = append(r.kept, p...)
 }
@@ -274,13 +297,6 @@ func (r *Responses) keep(p []byte) {
 func (r *Responses) release() {
 	recycle(r.kept)
 	r.kept = nil
-}
-
-// recycle puts b back, unless it has outgrown its buffer.
-func recycle(b []byte) {
-	if cap(b) == wholeFrame {
-		buffers.Put((*[wholeFrame]byte)(b[:wholeFrame]))
-	}
 }
 
 func (r *Responses) fail(format string, args ...any) *Error {

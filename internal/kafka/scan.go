@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // op is one step of a compiled schema.
@@ -90,11 +91,32 @@ func (s *scanner) start(l *layout, off, size int64) {
 	*s = scanner{layout: l, off: off, end: size, found: s.found[:0]}
 }
 
+// foundPool holds room for the addresses of large clusters: *[]address.
+var foundPool sync.Pool
+
 // rest lets go of what a large cluster needs room for.
 func (s *scanner) rest() {
 	if cap(s.found) > 64 {
+		found := s.found[:0]
+		foundPool.Put(&found)
 		s.found = nil
 	}
+}
+
+// grow makes room for more addresses: for as many as the array has, but not for
+// as many as it only claims to have.
+func (s *scanner) grow() {
+	want := 1
+	if s.depth > 0 {
+		want = int(min(s.loops[s.depth-1].left, 4096))
+	}
+	if len(s.found)+want > 64 {
+		if found, ok := foundPool.Get().(*[]address); ok && cap(*found) >= len(s.found)+want {
+			s.found = append(*found, s.found...)
+			return
+		}
+	}
+	s.found = slices.Grow(s.found, want)
 }
 
 // status is why scan returned.
@@ -286,9 +308,8 @@ func (s *scanner) keep(o *op) bool {
 		s.fail(o, "node %d with a host has port %d: not an address that can be replaced", a.node, a.port)
 		return false
 	}
-	if len(s.found) == cap(s.found) && s.depth > 0 {
-		// As many as the array has, but not as many as it only claims to have.
-		s.found = slices.Grow(s.found, int(min(s.loops[s.depth-1].left, 4096)))
+	if len(s.found) == cap(s.found) {
+		s.grow()
 	}
 	s.found = append(s.found, a)
 	return true

@@ -51,8 +51,9 @@ type stage struct {
 	directTLS *endpoint
 }
 
-// clientJVM is the Java machine of a client of an endpoint, in a folder that tells
-// clients through the proxy from others.
+// client prepares the next Java program of an endpoint: its virtual machine, the
+// folder it runs in, which tells clients through the proxy from others, and
+// the name its files begin with.
 func (s *scene) client(e *endpoint, name string) (v jvm, dir, file string, err error) {
 	dir = s.dir
 	if !e.proxied {

@@ -61,6 +61,9 @@ func (t *tap) relay(ctx context.Context, raw net.Conn) error {
 	dialer := tls.Dialer{Config: config}
 	conn, err := dialer.DialContext(ctx, "tcp", t.target)
 	if err != nil {
+		// The proxy resets a connection whose broker it cannot reach. To a
+		// client the difference to a clean end matters: it tries again.
+		_ = raw.(*net.TCPConn).SetLinger(0)
 		return err
 	}
 	up := conn.(*tls.Conn)

@@ -112,10 +112,6 @@ func (o *Owed) head() (pending, bool) {
 func (o *Owed) pop() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.drop()
-}
-
-func (o *Owed) drop() {
 	o.first = (o.first + 1) & (len(o.ring) - 1)
 	if o.count == maxOwed && o.room.L != nil {
 		o.room.Broadcast()
@@ -129,27 +125,14 @@ func (o *Owed) owesToken() bool {
 	return ok && p.kind == saslToken
 }
 
-// afterTokens returns the first request behind the bare tokens at the head.
-// Where there is one, the client holds the exchange of tokens to be over.
-func (o *Owed) afterTokens() (pending, bool) {
+// second returns the request behind the head, and whether there is one.
+func (o *Owed) second() (pending, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i := range o.count {
-		if p := o.ring[(o.first+i)&(len(o.ring)-1)]; p.kind != saslToken {
-			return p, true
-		}
+	if o.count < 2 {
+		return pending{}, false
 	}
-	return pending{}, false
-}
-
-// dropTokens takes away the tokens at the head: the last token of an exchange
-// need not be answered.
-func (o *Owed) dropTokens() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for o.count > 0 && o.ring[o.first].kind == saslToken {
-		o.drop()
-	}
+	return o.ring[(o.first+1)&(len(o.ring)-1)], true
 }
 
 func (o *Owed) setSASL(s saslState) {

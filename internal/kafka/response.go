@@ -182,7 +182,7 @@ func (r *Responses) forward(p []byte) error {
 				r.tail = r.size - r.left
 				r.wait = min(r.wait, r.tail)
 				if r.size-r.wait > maxKept {
-					return r.fail("more than %d bytes of addresses", maxKept)
+					return r.fail("more than %d bytes would have to be kept", maxKept)
 				}
 			case status == done:
 				wait := r.waiting(p[:i])
@@ -197,7 +197,7 @@ func (r *Responses) forward(p []byte) error {
 			}
 		}
 		if r.mode.keeps() && len(r.kept)+i-from > maxKept {
-			return r.fail("more than %d bytes of addresses", maxKept)
+			return r.fail("more than %d bytes would have to be kept", maxKept)
 		}
 	}
 	wait := len(p)
@@ -364,7 +364,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 			r.begin(pending{kind: saslToken}, size+4, 4)
 			return 4, 0, nil
 		}
-		r.Owed.dropTokens()
+		r.Owed.pop()
 		req, _ = r.Owed.head()
 	}
 	if size < 4 {
@@ -379,8 +379,8 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 	}
 	r.Owed.pop()
 	r.begin(req, size+4, 8)
-	if r.left == 0 && r.mode != atHeader || r.size > maxKept && r.mode == keepWhole {
-		return 0, 0, r.fail("a frame of %d bytes cannot be one", r.size)
+	if r.left == 0 && r.mode != atHeader {
+		return 0, 0, r.fail("a frame of %d bytes has no body", r.size)
 	}
 	return 8, 0, nil
 }
@@ -389,7 +389,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 // last token of an exchange may go without an answer, and the frame then
 // answers the request behind it.
 func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
-	next, ok := r.Owed.afterTokens()
+	next, ok := r.Owed.second()
 	if !ok || size < 4 {
 		return true, 0
 	}

@@ -100,6 +100,14 @@ func token(s string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(s))), s...)
 }
 
+// vendorRequest is a request of an API that Kafka does not have. Its key is
+// above 255, as Confluent's are.
+func vendorRequest(correlation int32) []byte {
+	b := request(12, 4, correlation)
+	binary.BigEndian.PutUint16(b[4:], 10003)
+	return b
+}
+
 // everyPace runs a test with streams in one piece per turn, and byte by byte.
 func everyPace(t *testing.T, f func(t *testing.T, next pieces)) {
 	t.Run("in one", func(t *testing.T) { f(t, inOne) })
@@ -138,7 +146,12 @@ func TestSASLHandshakeV0IsFollowedByTokens(t *testing.T) {
 					t.Error("something is owed")
 				}
 				d.metadata()
-				d.metadata()
+
+				// And then no request is a token, whatever its API key.
+				d.client(request(12, 4, 5), vendorRequest(6), request(12, 4, 7))
+				if n := d.owed.Len(); n != 3 || d.owed.owesToken() {
+					t.Errorf("%d are owed", n)
+				}
 			})
 		})
 	}

@@ -70,6 +70,7 @@ type Proxy struct {
 	upstream   *tls.Config
 	upstreams  sync.Map // upstream with a broker's name in it, by host
 	failed     failures
+	asking     asking
 	stats      counters
 
 	mu          sync.Mutex
@@ -202,11 +203,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 // TLS. It is for readiness checks.
 func (p *Proxy) CheckUpstream(ctx context.Context) error {
 	p.init()
-	boot, err := p.Routes.Resolve(p.Routes.Bootstrap())
-	if err != nil {
-		return err
-	}
-	up, _, err := p.dial(ctx, boot)
+	up, _, err := p.dial(ctx, p.bootstrap())
 	if err != nil {
 		return err
 	}

@@ -64,8 +64,10 @@ func start(t testing.TB, up upstream, bootstrap string, change func(p *Proxy, r 
 	if change != nil {
 		change(r.Proxy, &config)
 	}
-	if r.Routes, err = route.New(config); err != nil {
-		t.Fatal(err)
+	if r.Routes == nil {
+		if r.Routes, err = route.New(config); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel

@@ -109,7 +109,7 @@ func (s *session) setup(ctx context.Context) error {
 	if err := s.handshake(); err != nil {
 		return err
 	}
-	broker, address, err := s.proxy.dial(ctx, s.route)
+	broker, address, err := s.proxy.reach(ctx, &s.route)
 	if err != nil {
 		return err
 	}
@@ -159,6 +159,9 @@ func (s *session) pump(requests <-chan error) error {
 	case down != nil:
 		s.client.reset()
 		s.broker.wire.Conn.Close()
+	case s.draining.Load() && s.stopped.Load() && s.responses.Frames == 0:
+		s.client.reset() // it has had no answer yet
+		s.broker.Close()
 	case s.draining.Load() && s.stopped.Load():
 		s.client.linger(lingerTimeout)
 		s.broker.Close()

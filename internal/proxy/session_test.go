@@ -454,11 +454,12 @@ func TestResponsesThatCannotBeRewrittenAreNotForwarded(t *testing.T) {
 func TestProvisionalSessionEndsBetweenFramesOnceTheTruthIsKnown(t *testing.T) {
 	// The bootstrap broker is node 0; the client asks for b1 first.
 	var other *kafkatest.Broker
-	release := make(chan struct{})
-	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", kafkatest.Answer(func(f []byte) []byte {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", refusesProxies(func(f []byte) []byte {
 		if f[1] == 3 {
 			return metadataV0(f, 1, other.Host, int(other.Port))
 		}
+		close(arrived)
 		<-release
 		return echo(f)
 	}))
@@ -480,6 +481,7 @@ func TestProvisionalSessionEndsBetweenFramesOnceTheTruthIsKnown(t *testing.T) {
 
 	waiting := r.dial(t, "b1."+suffix)
 	mustWrite(t, waiting, request(12, 0, 1)) // its answer is held back
+	<-arrived
 
 	teacher := r.dial(t, "bootstrap."+suffix)
 	mustWrite(t, teacher, request(3, 0, 1, be32(0)))

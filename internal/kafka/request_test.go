@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -347,6 +348,11 @@ func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
 	}
 	if owed.Len() != maxOwed {
 		t.Fatalf("%d owed, want %d", owed.Len(), maxOwed)
+	}
+	for waits := false; !waits; runtime.Gosched() {
+		owed.mu.Lock()
+		waits = owed.room.L != nil
+		owed.mu.Unlock()
 	}
 	for range maxOwed/2 - 1 {
 		owed.pop()

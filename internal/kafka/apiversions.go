@@ -40,18 +40,18 @@ func (c *cursor) apiRange(flexible bool) apiRange {
 	return r
 }
 
-// writeAPIVersions forwards an ApiVersions response in which nothing is
-// offered that could not be rewritten: maxima are lowered to what the schemas
-// know, minima never raised, and an API that has no version left is taken out.
-// APIs that carry no addresses stay as they are.
-func (r *Responses) writeAPIVersions(b []byte) error {
+// rewriteAPIVersions takes an ApiVersions response, and offers nothing that
+// could not be rewritten: maxima are lowered to what the schemas know, minima
+// never raised, and an API that has no version left is taken out. APIs that
+// carry no addresses stay as they are.
+func (r *Responses) rewriteAPIVersions(b []byte) ([]byte, error) {
 	c := cursor{b: b, off: 8} // its header is never flexible
 	version := r.req.version
 	if c.int16() == unsupportedVersion {
 		version = 0
 	}
 	if version > newestAPIVersions {
-		return r.failAt(8, "the broker answered a version whose form is not known")
+		return nil, r.failAt(8, "the broker answered a version whose form is not known")
 	}
 	flexible := version >= 3
 	head := c.off
@@ -75,10 +75,10 @@ func (r *Responses) writeAPIVersions(b []byte) error {
 		changed = changed || limited && a.max > newest
 	}
 	if c.bad || c.short() || count < -1 {
-		return r.failAt(min(c.off, len(b)), "its list of APIs is not valid, or cut short")
+		return nil, r.failAt(min(c.off, len(b)), "its list of APIs is not valid, or cut short")
 	}
 	if !changed {
-		return r.write(b)
+		return nil, nil
 	}
 
 	out := append(buffer(len(b)), b[:head]...)
@@ -101,5 +101,5 @@ func (r *Responses) writeAPIVersions(b []byte) error {
 		}
 	}
 	out = append(out, b[c.off:]...)
-	return r.replace(out, len(out)-len(b))
+	return r.resized(out, len(out)-len(b))
 }

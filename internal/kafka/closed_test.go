@@ -316,3 +316,29 @@ func TestOutEndsResponses(t *testing.T) {
 		}
 	})
 }
+
+// TestResponsesBeforeAMalformedOneAreForwarded: they were good, and the client
+// would else send their requests again.
+func TestResponsesBeforeAMalformedOneAreForwarded(t *testing.T) {
+	good := []*message{produced(13), cluster(2, 3), produced(8)}
+	var before []byte
+	for _, m := range good {
+		before = append(before, m.encode()...)
+	}
+	want, err := respond(t, &Responses{Names: namer(3)}, good, before, inOne)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everyMode(t, func(t *testing.T, s *schema, version int16, tune tuning) {
+		bad := newGenerator(seed(s, version)).withAddresses(s.key, version)
+		frame := bad.encode()
+		if lookup(s.key).versions[version].tail == noTail {
+			frame = frame[:9]
+		}
+		stream := append(bytes.Clone(before), refit(frame[:len(frame)-1])...)
+		got, err := respond(t, &Responses{Names: namer(3), tune: tune}, append(good, bad), stream, inOne)
+		if err == nil || !bytes.HasPrefix(got, want) || bytes.Contains(got, []byte(secret)) {
+			t.Errorf("%v; got\n%x, want\n%x", err, got, want)
+		}
+	})
+}

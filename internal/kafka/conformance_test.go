@@ -227,3 +227,37 @@ func encodeEndpoint(e any) string {
 	}
 	return string(r.AppendTo(nil))
 }
+
+// TestWhatStaysIsForwardedTogether: responses that come together and need no
+// change are handed on together, for each write is a TLS record. A response
+// that does need it is handed on in one piece.
+func TestWhatStaysIsForwardedTogether(t *testing.T) {
+	stays := []*message{produced(13), fetched(18, 1, 10_000, 0), produced(8), apiVersions(3, 0, [3]int16{1, 0, 18}),
+		{Response: &kmsg.FindCoordinatorResponse{Version: 4, Coordinators: []kmsg.FindCoordinatorResponseCoordinator{{NodeID: -1, Port: -1}}}},
+		fetched(18, 1, 50_000, 0)}
+	for _, tc := range []struct {
+		msgs []*message
+		want int
+	}{
+		{stays, 1},
+		{append(stays, cluster(3, 10)), 3}, // and what follows its addresses
+		{append(append(stays, fetched(18, 1, 10, 2)), stays...), 3},
+		{append(append(stays, fetched(18, 1, 50_000, 2)), stays...), 3},
+	} {
+		var stream []byte
+		for _, m := range tc.msgs {
+			stream = append(stream, m.encode()...)
+		}
+		writes := 0
+		r := Responses{Owed: new(Owed), Names: namer(3), Out: writerFunc(func(p []byte) (int, error) {
+			writes++
+			return len(p), nil
+		})}
+		for _, m := range tc.msgs {
+			ask(t, r.Owed, m.Key(), m.GetVersion(), m.correlation)
+		}
+		if err := r.Forward(stream); err != nil || writes != tc.want {
+			t.Errorf("%d writes, want %d; %v", writes, tc.want, err)
+		}
+	}
+}

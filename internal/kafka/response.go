@@ -2,9 +2,7 @@ package kafka
 
 import (
 	"cmp"
-	"encoding/binary"
 	"io"
-	"math"
 	"sync"
 )
 
@@ -105,7 +103,8 @@ func (r *Responses) Forward(p []byte) error {
 }
 
 func (r *Responses) forward(p []byte) error {
-	from := 0 // p[from:i] waits to be forwarded or, in the modes that keep, to be kept
+	from := 0  // p[from:i] waits to be forwarded
+	frame := 0 // and of it, p[frame:i] belongs to the current frame
 	i := 0
 	for i < len(p) {
 		switch r.mode {
@@ -116,21 +115,19 @@ func (r *Responses) forward(p []byte) error {
 					return err
 				}
 				i += n
-				from = i
+				from, frame = i, i
 				break
 			}
+			frame = i
 			n, need, err := r.header(p[i:])
-			if err != nil || need > 0 || r.mode.keeps() {
-				if err := r.write(p[from:i]); err != nil {
-					return err
-				}
-				from = i
-			}
 			if err != nil {
-				return err
+				return r.refuse(p[from:frame], err)
 			}
 			if need > 0 {
-				r.keep(p[i:])
+				if err := r.write(p[from:frame]); err != nil {
+					return err
+				}
+				r.keep(p[frame:])
 				return nil
 			}
 			i += n
@@ -145,10 +142,10 @@ func (r *Responses) forward(p []byte) error {
 			i += n
 			r.advance(n)
 			if r.mode == atHeader {
-				if err := r.finish(p[from:i], r.writeWhole); err != nil {
+				var err error
+				if from, err = r.finish(p[:i], from, frame, r.rewriteWhole); err != nil {
 					return err
 				}
-				from = i
 			}
 
 		case keepHead:
@@ -157,12 +154,12 @@ func (r *Responses) forward(p []byte) error {
 			r.left -= int64(n)
 			switch status {
 			case failed:
-				return r.scan.err
+				return r.refuse(p[from:frame], r.scan.err)
 			case done:
-				if err := r.finish(p[from:i], r.writeHead); err != nil {
+				var err error
+				if from, err = r.finish(p[:i], from, frame, r.rewriteHead); err != nil {
 					return err
 				}
-				from = i
 				r.mode = streaming
 				r.advance(0)
 			}
@@ -173,37 +170,33 @@ func (r *Responses) forward(p []byte) error {
 			r.left -= int64(n)
 			switch {
 			case status == failed:
-				return r.scan.err
+				return r.refuse(p[from:frame], r.scan.err)
 			case r.left == 0 && status != done:
-				return r.fail("the frame ends before its tagged fields")
+				return r.refuse(p[from:frame], r.fail("the frame ends before its tagged fields"))
 			case r.left > 0 && status == done:
-				return r.fail("%d bytes behind the end of the response", r.left)
+				return r.refuse(p[from:frame], r.fail("%d bytes behind the end of the response", r.left))
 			case status == atTail:
 				r.tail = r.size - r.left
 				r.wait = min(r.wait, r.tail)
 				if r.size-r.wait > maxKept {
-					return r.fail("more than %d bytes would have to be kept", maxKept)
+					return r.refuse(p[from:frame], r.fail("more than %d bytes would have to be kept", maxKept))
 				}
 			case status == done:
-				wait := r.waiting(p[:i])
-				if err := r.write(p[from:wait]); err != nil {
-					return err
-				}
 				r.mode = atHeader
-				if err := r.finish(p[wait:i], r.writeTail); err != nil {
+				var err error
+				if from, err = r.finish(p[:i], from, r.waiting(p[:i]), r.rewriteTail); err != nil {
 					return err
 				}
-				from = i
 			}
 		}
-		if r.mode.keeps() && len(r.kept)+i-from > maxKept {
-			return r.fail("more than %d bytes would have to be kept", maxKept)
+		if r.mode.keeps() && len(r.kept)+i-frame > maxKept {
+			return r.refuse(p[from:frame], r.fail("more than %d bytes would have to be kept", maxKept))
 		}
 	}
 	wait := len(p)
 	switch {
 	case r.mode.keeps():
-		wait = from
+		wait = frame
 	case r.mode == inPlace:
 		wait = r.waiting(p)
 	}
@@ -212,6 +205,43 @@ func (r *Responses) forward(p []byte) error {
 	}
 	r.keep(p[wait:])
 	return nil
+}
+
+// finish rewrites what ends p: p[kept:], together with what was kept of it
+// from earlier calls. Of p, p[from:] has not been forwarded. It returns where
+// in p that begins afterwards.
+func (r *Responses) finish(p []byte, from, kept int, rewrite func([]byte) ([]byte, error)) (int, error) {
+	defer r.scan.rest()
+	b := p[kept:]
+	if len(r.kept) > 0 {
+		r.keep(b)
+		b = r.kept
+		defer r.release()
+	}
+	out, err := rewrite(b)
+	switch {
+	case err != nil:
+		return 0, r.refuse(p[from:kept], err)
+	case out == nil && len(r.kept) == 0:
+		return from, nil // it goes with what is around it
+	case out == nil:
+		out = b
+	default:
+		r.Rewritten++
+		defer recycle(out)
+	}
+	if err := r.write(p[from:kept]); err != nil {
+		return 0, err
+	}
+	return len(p), r.write(out)
+}
+
+// refuse forwards what came before a frame that cannot be, and returns why.
+func (r *Responses) refuse(before []byte, why error) error {
+	if err := r.write(before); err != nil {
+		return err
+	}
+	return why
 }
 
 // waiting returns where in p that begins what waits for the end of the frame
@@ -234,19 +264,6 @@ func (r *Responses) write(p []byte) error {
 		return nil
 	}
 	_, err := r.Out.Write(p)
-	return err
-}
-
-// finish calls f with what was kept and the last bytes to it, which are the
-// whole of what is to be rewritten.
-func (r *Responses) finish(last []byte, f func(b []byte) error) error {
-	defer r.scan.rest()
-	if len(r.kept) == 0 {
-		return f(last)
-	}
-	r.keep(last)
-	err := f(r.kept)
-	r.release()
 	return err
 }
 
@@ -424,114 +441,4 @@ func (r *Responses) begin(req pending, size, read int64) {
 		r.wait = max(read, size-cmp.Or(r.tune.margin, margin))
 		r.tail = 0
 	}
-}
-
-// writeHead forwards a frame up to its last address: with the names put in,
-// and with the length that the whole frame has then.
-func (r *Responses) writeHead(b []byte) error {
-	if len(r.scan.found) == 0 {
-		return r.write(b)
-	}
-	out := buffer(len(b) + 16*len(r.scan.found)) // the names may be longer, and it may grow
-	done := 0                                    // b[:done] is in out
-	for _, a := range r.scan.found {
-		name, port := r.Names(a.node, b[a.host:a.end], a.port)
-		out = append(out, b[done:a.start]...)
-		if r.scan.layout.flexible {
-			out = binary.AppendUvarint(out, uint64(len(name)+1))
-		} else {
-			out = binary.BigEndian.AppendUint16(out, uint16(len(name)))
-		}
-		out = append(out, name...)
-		out = binary.BigEndian.AppendUint32(out, uint32(port))
-		done = a.end + 4
-	}
-	out = append(out, b[done:]...)
-	return r.replace(out, len(out)-len(b))
-}
-
-// writeWhole forwards a frame that was kept to its end.
-func (r *Responses) writeWhole(b []byte) error {
-	switch {
-	case r.req.kind == saslHandshake:
-		return r.writeSASLHandshake(b)
-	case r.req.key == keyAPIVersions:
-		return r.writeAPIVersions(b)
-	}
-	l := r.req.api.versions[r.req.version]
-	r.scan.start(l, 8, r.size)
-	n, status := r.scan.scan(b[8:])
-	if status == failed {
-		return r.scan.err
-	}
-	tail := 8 + n
-	if n, status = r.scan.scan(b[tail:]); status == failed {
-		return r.scan.err
-	}
-	if rest := len(b) - tail - n; rest > 0 {
-		return r.fail("%d bytes behind the end of the response", rest)
-	}
-	if len(r.scan.found) == 0 {
-		return r.write(b)
-	}
-	out := append(buffer(len(b)), b[:tail]...)
-	t, ok := parseTail(b[tail:], l.tail)
-	if !ok {
-		return r.fail("its endpoints do not parse")
-	}
-	t.rename(r.Names)
-	out = t.append(out)
-	return r.replace(out, len(out)-len(b))
-}
-
-// writeTail forwards the last bytes of a frame that is longer than could be
-// kept: as many as there were, for the length has been sent.
-func (r *Responses) writeTail(b []byte) error {
-	if len(r.scan.found) == 0 {
-		return r.write(b)
-	}
-	before, b := b[:r.tail-r.wait], b[r.tail-r.wait:]
-	t, ok := parseTail(b, r.scan.layout.tail)
-	if !ok {
-		return r.fail("its endpoints do not parse")
-	}
-	t.rename(r.Names)
-	dropped, ok := t.fit(len(b))
-	if !ok {
-		return r.fail("its endpoints cannot be replaced in place")
-	}
-	r.Dropped += int64(dropped)
-	r.Rewritten++
-	out := append(buffer(len(before)+len(b)), before...)
-	out = t.append(out)
-	err := r.write(out)
-	recycle(out)
-	return err
-}
-
-// replace forwards out, which begins with the frame and is grown bytes longer
-// than what it replaces.
-func (r *Responses) replace(out []byte, grown int) error {
-	defer recycle(out)
-	length := r.size - 4 + int64(grown)
-	if length > math.MaxInt32 {
-		return r.fail("too long with its new names: %d bytes", length)
-	}
-	binary.BigEndian.PutUint32(out, uint32(length))
-	r.Rewritten++
-	return r.write(out)
-}
-
-// writeSASLHandshake forwards the answer to a SaslHandshake v0, and notes
-// whether bare tokens may follow.
-func (r *Responses) writeSASLHandshake(b []byte) error {
-	if len(b) < 10 {
-		return r.fail("the frame ends before its error code")
-	}
-	if be16(b[8:]) == 0 {
-		r.Owed.setSASL(saslAccepted)
-	} else {
-		r.Owed.setSASL(saslRefused)
-	}
-	return r.write(b)
 }

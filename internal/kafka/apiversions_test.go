@@ -75,28 +75,33 @@ func TestAPIVersionsIsCappedAsKmsgWouldDoIt(t *testing.T) {
 				t.Fatalf("v%d: %v\n%x", version, err, sent)
 			}
 
-			kept := r.ApiKeys[:0]
-			for _, k := range r.ApiKeys {
-				newest := int16(math.MaxInt16)
-				for _, s := range schemas {
-					if s.key == k.ApiKey {
-						newest = s.newest
-					}
-				}
-				if k.ApiKey == keyAPIVersions {
-					newest = 5
-				}
-				k.MaxVersion = min(k.MaxVersion, newest)
-				if k.MinVersion <= k.MaxVersion {
-					kept = append(kept, k)
-				}
-			}
-			r.ApiKeys = kept
+			offerLess(r)
 			if want := m.encode(); !bytes.Equal(got, want) {
 				t.Fatalf("v%d: sent\n%x, got\n%x, want\n%x", version, sent, got, want)
 			}
 		}
 	}
+}
+
+// offerLess caps an answer as it should be.
+func offerLess(r *kmsg.ApiVersionsResponse) {
+	kept := r.ApiKeys[:0]
+	for _, k := range r.ApiKeys {
+		newest := int16(math.MaxInt16)
+		for _, s := range schemas {
+			if s.key == k.ApiKey {
+				newest = s.newest
+			}
+		}
+		if k.ApiKey == keyAPIVersions {
+			newest = 5
+		}
+		k.MaxVersion = min(k.MaxVersion, newest)
+		if k.MinVersion <= k.MaxVersion {
+			kept = append(kept, k)
+		}
+	}
+	r.ApiKeys = kept
 }
 
 // TestAPIVersionsGolden holds two answers byte for byte, cut at every place.

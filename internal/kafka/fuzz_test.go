@@ -24,6 +24,13 @@ func FuzzResponses(f *testing.F) {
 			}
 		}
 	}
+	for _, r := range realResponses(f) {
+		for i := range schemas {
+			if schemas[i].key == r.key {
+				f.Add(uint8(i), uint8(r.version), r.frame[8:], uint64(1), true)
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, which, v uint8, body []byte, cuts uint64, inPlace bool) {
 		s := &schemas[int(which)%len(schemas)]
 		version := int16(v) % (s.newest + 1)
@@ -101,6 +108,11 @@ func FuzzAPIVersions(f *testing.F) {
 	for version := range int16(newestAPIVersions + 1) {
 		f.Add(version, newGenerator(uint64(version)).message(keyAPIVersions, version).encode()[8:], uint64(1))
 		f.Add(version, apiVersions(version, 0, [3]int16{1, 0, 99}, [3]int16{3, 20, 20}, [3]int16{4, 0, 99}).encode()[8:], uint64(1))
+	}
+	for _, r := range realResponses(f) {
+		if r.key == keyAPIVersions {
+			f.Add(r.version, r.frame[8:], uint64(1))
+		}
 	}
 	f.Add(int16(7), apiVersions(0, unsupportedVersion, [3]int16{18, 0, 9}).encode()[8:], uint64(1))
 	f.Fuzz(func(t *testing.T, version int16, body []byte, cuts uint64) {

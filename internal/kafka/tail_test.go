@@ -201,7 +201,7 @@ func TestTailsThatDoNotParse(t *testing.T) {
 		"cut":                {taggedEndpoints, tagged(endpoints)[:8]},
 		"too many":           {plainEndpoints, []byte{0x7f, 0, 0, 0, 0}},
 		"a varint too long":  {plainEndpoints, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
-		"six bytes of nought": {plainEndpoints, []byte{0x80, 0x80, 0x80, 0x80, 0x80, 0}},
+		"one in six bytes":   {plainEndpoints, []byte{0x81, 0x80, 0x80, 0x80, 0x80, 0, 0}},
 		"longer than needed": {taggedEndpoints, tagged("\x00" + string(rune(len(one)+1)) + string(one) + "\x00")},
 		"a varint too large": {plainEndpoints, []byte{0xff, 0xff, 0xff, 0xff, 0x0f, 0}},
 	} {

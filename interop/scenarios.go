@@ -38,6 +38,9 @@ var scenarios = []scenario{
 	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
 	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
 	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},
+	{name: "clients-leader-moves", limit: 90 * time.Second, play: leaderMovesClients},
+	{name: "clients-long-answers", limit: 90 * time.Second, play: longAnswersClients(false)},
+	{name: "clients-long-no-fit", limit: 90 * time.Second, play: longAnswersClients(true)},
 }
 
 // apiVersions checks that the newest client and broker go on using the newest

@@ -179,20 +179,31 @@ func figure(line, name string) int64 {
 // goClient is a franz-go client that, as the Java ones do, can resolve only the
 // names of its endpoint.
 func (s *scene) goClient(e *endpoint, options ...kgo.Opt) (*kgo.Client, error) {
-	known, err := os.ReadFile(e.hosts)
-	if err != nil {
-		return nil, err
-	}
 	dial := func(ctx context.Context, _, address string) (net.Conn, error) {
-		host, port, err := net.SplitHostPort(address)
+		host, _, _ := net.SplitHostPort(address)
+		address, err := e.locate(address)
 		if err != nil {
 			return nil, err
 		}
-		if !strings.Contains(string(known), " "+host+"\n") {
-			return nil, fmt.Errorf("a client was told to connect to %q, a name it cannot know", host)
-		}
 		dialer := tls.Dialer{Config: &tls.Config{ServerName: host, RootCAs: e.pool}}
-		return dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		return dialer.DialContext(ctx, "tcp", address)
 	}
 	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(e.bootstrap, ",")...), kgo.Dialer(dial)}, options...)...)
+}
+
+// locate resolves the name in an address for a Go client, if it is one of the
+// endpoint's.
+func (e *endpoint) locate(address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	known, err := os.ReadFile(e.hosts)
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(string(known), " "+host+"\n") {
+		return "", fmt.Errorf("a client was told to connect to %q, a name it cannot know", host)
+	}
+	return net.JoinHostPort("127.0.0.1", port), nil
 }

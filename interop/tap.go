@@ -22,7 +22,8 @@ type tap struct {
 	client    *tls.Config // towards the proxy
 	target    string
 	bytes     atomic.Int64
-	allow     atomic.Bool // leakScanner.AllowConfigs for connections from now on
+	allow     atomic.Bool             // leakScanner.AllowConfigs for connections from now on
+	witness   atomic.Pointer[witness] // of connections from now on; nil: none
 	waitGroup sync.WaitGroup
 
 	mu    sync.Mutex
@@ -76,10 +77,15 @@ func (t *tap) relay(ctx context.Context, raw net.Conn) error {
 		t.found = append(t.found, fmt.Sprintf("on a connection to %s: %s", name, leak))
 	}}
 	ends := [2]end{{down, raw.(*net.TCPConn)}, {up, up.NetConn().(*net.TCPConn)}}
+	fromClient, toClient := io.Discard, io.MultiWriter(scanner, (*counter)(&t.bytes))
+	if w := t.witness.Load(); w != nil {
+		requests, responses := w.conversation()
+		fromClient, toClient = requests, io.MultiWriter(toClient, responses)
+	}
 	var pair errgroup.Group
-	pair.Go(func() error { return pass(ends[1], ends[0], ends[0]) })
+	pair.Go(func() error { return pass(ends[1], ends[0], io.TeeReader(ends[0], fromClient)) })
 	pair.Go(func() error {
-		return pass(ends[0], ends[1], io.TeeReader(up, io.MultiWriter(scanner, (*counter)(&t.bytes))))
+		return pass(ends[0], ends[1], io.TeeReader(up, toClient))
 	})
 	return pair.Wait()
 }

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// python is what the librdkafka clients run on: an interpreter, the wheel that
+// holds librdkafka, and the library that resolves names for it.
+type python struct {
+	interpreter string
+	packages    string // folder
+	names       string // shared library built from python/names.c
+	client      string // python/client.py
+}
+
+const pythonMissing = "the librdkafka clients need Python 3 with pip and a C compiler (Debian: apt-get install python3 python3-pip gcc libc6-dev)"
+
+// python fetches the wheel unless it is cached under the hash of what it was
+// asked for, and builds the library.
+func (s *software) python(ctx context.Context, dir string) (*python, error) {
+	source := filepath.Join(s.root, "interop", "python")
+	p := &python{client: filepath.Join(source, "client.py"), names: filepath.Join(dir, "names.so")}
+	about, err := runToEnd(ctx, command{Name: "python-version", Dir: dir,
+		Args: []string{"python3", "-c", "import sys; print(sys.executable); print(sys.version)"}})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pythonMissing, err)
+	}
+	p.interpreter, _, _ = strings.Cut(about, "\n")
+	cc := []string{"cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", p.names, filepath.Join(source, "names.c"), "-ldl"}
+	if _, err := runToEnd(ctx, command{Args: cc, Dir: dir}); err != nil {
+		return nil, fmt.Errorf("%s: %w", pythonMissing, err)
+	}
+	p.packages, err = s.wheels(ctx, p, filepath.Join(source, "requirements.txt"), about, dir)
+	return p, err
+}
+
+func (s *software) wheels(ctx context.Context, p *python, requirements, about, dir string) (string, error) {
+	content, err := os.ReadFile(requirements)
+	if err != nil {
+		return "", err
+	}
+	// A wheel is built for one version of Python.
+	hash := sha256.Sum256(append(content, about...))
+	folder := filepath.Join(s.root, "interop", ".cache", fmt.Sprintf("python-%x", hash[:4]))
+	if _, err := os.Stat(folder); err == nil {
+		return folder, nil
+	}
+	partial := folder + ".partial"
+	pip := []string{p.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+		"--only-binary=:all:", "--target", partial, "--requirement", requirements}
+	for attempt := 1; ; attempt++ {
+		if err := os.RemoveAll(partial); err != nil {
+			return "", err
+		}
+		_, err := runToEnd(ctx, command{Name: fmt.Sprintf("pip-%d", attempt), Args: pip, Dir: dir})
+		if err == nil {
+			return folder, os.Rename(partial, folder)
+		}
+		if attempt == 4 || ctx.Err() != nil {
+			return "", fmt.Errorf("fetching librdkafka from the Python package index; %s: %w", pythonMissing, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(attempt*attempt) * time.Second):
+		}
+	}
+}
+
+// startLibrdkafka starts one of the clients in python/client.py.
+func (s *scene) startLibrdkafka(ctx context.Context, e *endpoint, settings []string, subcommand string, args ...string) (*process, error) {
+	p, err := s.java.software.python(ctx, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	s.programs++
+	name := fmt.Sprintf("%02d-librdkafka-%s", s.programs, subcommand)
+	path := filepath.Join(s.dir, name+".properties")
+	settings = append(e.librdkafka(), settings...)
+	if err := os.WriteFile(path, []byte(strings.Join(settings, "\n")+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	line := append([]string{"env", "LD_PRELOAD=" + p.names, "INTEROP_HOSTS=" + e.hosts, "PYTHONPATH=" + p.packages,
+		p.interpreter, p.client, subcommand, path}, args...)
+	return start(ctx, command{Name: name, Args: line, Dir: s.dir, Lines: true})
+}
+
+func (e *endpoint) isSASL() bool { return slices.Contains(e.settings, "security.protocol=SASL_SSL") }
+
+// librdkafka returns the settings of an endpoint under librdkafka's names.
+func (e *endpoint) librdkafka() []string {
+	lines := []string{
+		"client.id=librdkafka",
+		"bootstrap.servers=" + e.bootstrap,
+		"ssl.ca.location=" + e.ca,
+		"ssl.endpoint.identification.algorithm=https",
+		"debug=protocol,metadata",
+	}
+	if !e.isSASL() {
+		return append(lines, "security.protocol=SSL")
+	}
+	return append(lines, "security.protocol=SASL_SSL", "sasl.mechanism=PLAIN", "sasl.username="+saslUser, "sasl.password="+saslSecret)
+}
+
+// librdkafkaTrouble are lines of librdkafka's log about answers it could not
+// read: it tries such a request again, and its caller never hears of it.
+var librdkafkaTrouble = regexp.MustCompile(`PROTOERR|PROTOUFLOW|[Pp]arse failure|buffer underflow|a name it cannot know`)
+
+// untroubled wants the logs of librdkafka clients to be free of such lines.
+func untroubled(clients ...*process) error {
+	var problems []error
+	for _, p := range clients {
+		err := eachLine(p.out, func(line string) {
+			if librdkafkaTrouble.MatchString(line) && len(problems) < 5 {
+				problems = append(problems, fmt.Errorf("%s: %.400s", p.name, line))
+			}
+		})
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}

@@ -36,11 +36,13 @@ var scenarios = []scenario{
 	{name: "proxy-restart", limit: 3 * time.Minute, play: proxyRestart(false), needsProxy: true},
 	{name: "proxy-restart-sasl", limit: 3 * time.Minute, play: proxyRestart(true), needsProxy: true},
 	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
+	{name: "new-leader", limit: 2 * time.Minute, play: newLeader},
 	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
 	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},
 	{name: "clients-leader-moves", limit: 90 * time.Second, play: leaderMovesClients},
 	{name: "clients-long-answers", limit: 90 * time.Second, play: longAnswersClients(false)},
 	{name: "clients-long-no-fit", limit: 90 * time.Second, play: longAnswersClients(true)},
+	{name: "clients-long-produce", limit: 90 * time.Second, play: clientsLongProduce},
 }
 
 // apiVersions checks that the newest client and broker go on using the newest

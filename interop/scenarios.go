@@ -36,7 +36,7 @@ var scenarios = []scenario{
 	{name: "proxy-restart", limit: 3 * time.Minute, play: proxyRestart(false), needsProxy: true},
 	{name: "proxy-restart-sasl", limit: 3 * time.Minute, play: proxyRestart(true), needsProxy: true},
 	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
-	{name: "new-leader", limit: 2 * time.Minute, play: newLeader},
+	{name: "new-leader", limit: 4 * time.Minute, play: newLeader},
 	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
 	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},
 	{name: "clients-leader-moves", limit: 90 * time.Second, play: leaderMovesClients},

@@ -10,8 +10,9 @@
 //	go run ./interop --run 'sasl'    some scenarios
 //	go run ./interop --direct        the same clients without the proxy: is it the proxy, or the test?
 //
-// It needs Go, a JDK (17 or later), Maven and OpenSSL; what else it needs it
-// fetches from Maven Central once and keeps in interop/.cache.
+// It needs Go, a JDK (17 or later), Maven and OpenSSL, and for the librdkafka
+// clients Python 3 with pip and a C compiler; what else it needs it fetches from
+// Maven Central and the Python package index once and keeps in interop/.cache.
 package main
 
 import (

@@ -111,7 +111,7 @@ func (p *saramaProducer) count() {
 				failures = nil
 				continue
 			}
-			err := fmt.Errorf("Sarama producer: %w", failed.Err)
+			err := fmt.Errorf("the Sarama producer: %w", failed.Err)
 			p.failure.CompareAndSwap(nil, &err)
 		}
 	}
@@ -150,7 +150,7 @@ func (p *saramaProducer) end(ctx context.Context) (int64, error) {
 		return 0, *failed
 	}
 	if acked := p.acked.Load(); acked != sent {
-		return 0, fmt.Errorf("Sarama producer: %d of %d records acknowledged", acked, sent)
+		return 0, fmt.Errorf("the Sarama producer: %d of %d records acknowledged", acked, sent)
 	}
 	return sent, nil
 }
@@ -183,14 +183,14 @@ func (s *scene) startSaramaConsumer(ctx context.Context, e *endpoint, topic stri
 	c := &saramaConsumer{consumer: consumer, pause: pause, tally: newTally(), records: make(chan *sarama.ConsumerMessage), done: make(chan struct{})}
 	partitions, err := consumer.Partitions(topic)
 	if err != nil {
-		return nil, fmt.Errorf("Sarama consumer: %w", err)
+		return nil, fmt.Errorf("the Sarama consumer: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	for _, number := range partitions {
 		partition, err := consumer.ConsumePartition(topic, number, sarama.OffsetOldest)
 		if err != nil {
 			cancel()
-			return nil, fmt.Errorf("Sarama consumer: partition %d: %w", number, err)
+			return nil, fmt.Errorf("the Sarama consumer: partition %d: %w", number, err)
 		}
 		go c.read(ctx, partition)
 	}
@@ -227,7 +227,7 @@ func (c *saramaConsumer) read(ctx context.Context, from sarama.PartitionConsumer
 }
 
 func (c *saramaConsumer) fail(err error) {
-	err = fmt.Errorf("Sarama consumer: %w", err)
+	err = fmt.Errorf("the Sarama consumer: %w", err)
 	c.failure.CompareAndSwap(nil, &err)
 }
 
@@ -269,7 +269,7 @@ func (c *saramaConsumer) end(ctx context.Context, distinct int64) (string, error
 	c.until.Store(distinct)
 	select {
 	case <-ctx.Done():
-		return "", fmt.Errorf("Sarama consumer: %d of %d records: %w", c.distinct.Load(), distinct, context.Cause(ctx))
+		return "", fmt.Errorf("the Sarama consumer: %d of %d records: %w", c.distinct.Load(), distinct, context.Cause(ctx))
 	case <-c.done:
 	}
 	if failed := c.failure.Load(); failed != nil {
@@ -280,7 +280,7 @@ func (c *saramaConsumer) end(ctx context.Context, distinct int64) (string, error
 	}
 	result := fmt.Sprintf("records=%d distinct=%d duplicates=%d", c.tally.records, c.tally.distinct, c.tally.records-c.tally.distinct)
 	if c.tally.distinct != distinct {
-		return "", fmt.Errorf("Sarama consumer: %s, want %d", result, distinct)
+		return "", fmt.Errorf("the Sarama consumer: %s, want %d", result, distinct)
 	}
 	return result, nil
 }

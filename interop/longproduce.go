@@ -110,7 +110,7 @@ func sendRound(ctx context.Context, producer sarama.AsyncProducer, messages []*s
 			return context.Cause(ctx)
 		case <-producer.Successes():
 		case failed := <-producer.Errors():
-			return fmt.Errorf("Sarama producer: %w", failed.Err)
+			return fmt.Errorf("the Sarama producer: %w", failed.Err)
 		}
 	}
 	return nil

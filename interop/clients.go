@@ -29,6 +29,9 @@ func leaderMovesClients(ctx context.Context, s *scene) (string, error) {
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
 	}
+	if err := s.librdkafkaVerifies(ctx); err != nil {
+		return "", err
+	}
 	w, end := s.listen(s.tapped)
 	defer end()
 	rdConsumer, err := s.startLibrdkafka(ctx, s.tapped, nil, "consume", topic, topic+"-group", "0")

@@ -54,11 +54,7 @@ func (s *scene) longProduce(ctx context.Context, e *endpoint, topic, tag string,
 	}
 	w, end := s.listen(e)
 	defer end()
-	c := s.saramaConfig(e)
-	c.Producer.RequiredAcks = sarama.WaitForAll
-	c.Producer.Idempotent = true
-	c.Net.MaxOpenRequests = 1
-	c.Producer.Return.Successes = true
+	c := idempotent(s.saramaConfig(e))
 	c.Producer.Partitioner = sarama.NewManualPartitioner
 	c.Producer.Flush.Messages = len(ballast) + 3
 	c.Producer.Flush.Frequency = 500 * time.Millisecond // for the rest, which goes to another broker

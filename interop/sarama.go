@@ -54,13 +54,21 @@ type saramaProducer struct {
 	failure  atomic.Pointer[error]
 }
 
-// startSaramaProducer starts a producer of about 1000 records a second.
-func (s *scene) startSaramaProducer(ctx context.Context, e *endpoint, topic string) (*saramaProducer, error) {
-	c := s.saramaConfig(e)
+// idempotent adds what an idempotent producer of Sarama's needs.
+func idempotent(c *sarama.Config) *sarama.Config {
 	c.Producer.RequiredAcks = sarama.WaitForAll
 	c.Producer.Idempotent = true
-	c.Net.MaxOpenRequests = 1 // Sarama wants this of who is idempotent
+	c.Net.MaxOpenRequests = 1
 	c.Producer.Return.Successes = true
+	// Three attempts within 300 ms are its default: too few on a busy machine,
+	// where brokers take longer to agree on a leader.
+	c.Producer.Retry.Max = 50
+	return c
+}
+
+// startSaramaProducer starts a producer of about 1000 records a second.
+func (s *scene) startSaramaProducer(ctx context.Context, e *endpoint, topic string) (*saramaProducer, error) {
+	c := idempotent(s.saramaConfig(e))
 	c.Producer.Flush.Frequency = 5 * time.Millisecond
 	producer, err := sarama.NewAsyncProducer(strings.Split(e.bootstrap, ","), c)
 	if err != nil {
@@ -187,7 +195,16 @@ func (s *scene) startSaramaConsumer(ctx context.Context, e *endpoint, topic stri
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	for _, number := range partitions {
-		partition, err := consumer.ConsumePartition(topic, number, sarama.OffsetOldest)
+		var partition sarama.PartitionConsumer
+		// Right after an election a leader does not know its offsets yet; what
+		// other clients ask again for by themselves, Sarama leaves to its user.
+		err := watch(ctx, "asking for the first offset", func() (err error) {
+			partition, err = consumer.ConsumePartition(topic, number, sarama.OffsetOldest)
+			if err != nil && !errors.Is(err, sarama.ErrOffsetNotAvailable) && !errors.Is(err, sarama.ErrNotLeaderForPartition) {
+				return final{err}
+			}
+			return err
+		})
 		if err != nil {
 			cancel()
 			return nil, fmt.Errorf("the Sarama consumer: partition %d: %w", number, err)

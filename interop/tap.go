@@ -30,8 +30,11 @@ type tap struct {
 	found []string
 }
 
-// serve runs until the listener is closed; then stop cuts what still runs.
+// serve runs until the listener is closed, and then cuts what still runs: a
+// client that a scenario failed to close, for instance.
 func (t *tap) serve(ctx context.Context) {
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
 	for {
 		conn, err := t.listener.Accept()
 		if err != nil {

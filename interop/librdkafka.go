@@ -78,10 +78,13 @@ func (s *software) wheels(ctx context.Context, p *python, requirements, about, d
 
 // startLibrdkafka starts one of the clients in python/client.py.
 func (s *scene) startLibrdkafka(ctx context.Context, e *endpoint, settings []string, subcommand string, args ...string) (*process, error) {
-	p, err := s.java.software.python(ctx, s.dir)
-	if err != nil {
-		return nil, err
+	if s.python == nil {
+		var err error
+		if s.python, err = s.java.software.python(ctx, s.dir); err != nil {
+			return nil, err
+		}
 	}
+	p := s.python
 	s.programs++
 	name := fmt.Sprintf("%02d-librdkafka-%s", s.programs, subcommand)
 	path := filepath.Join(s.dir, name+".properties")

@@ -28,7 +28,8 @@ type scenario struct {
 type scene struct {
 	*stage
 	dir      string
-	programs int // started so far, for file names
+	programs int     // started so far, for file names
+	python   *python // nil until a librdkafka client is started
 }
 
 // stage is what all scenarios share.

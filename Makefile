@@ -25,6 +25,9 @@ demo: ## run a cluster in memory, the proxy and clients for a few seconds, and s
 
 test: ## run all tests, with the race detector where there is a C compiler
 	$(GOTEST) -timeout 10m ./...
+ifeq ($(RACE),yes) # which counts allocations wrong
+	CGO_ENABLED=0 go test -run Allocates ./internal/...
+endif
 
 interop: ## test with real Apache Kafka and real clients (needs Java and Maven)
 	go run ./interop

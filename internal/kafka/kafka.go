@@ -24,6 +24,7 @@
 package kafka
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 )
@@ -78,6 +79,17 @@ func apiName(key int16) string {
 // frameError is an Error about a frame whose API is not known.
 func frameError(offset int64, format string, args ...any) *Error {
 	return &Error{Key: -1, Version: -1, Offset: offset, Reason: fmt.Sprintf(format, args...)}
+}
+
+// frameSize reads the length field that b begins with: how many bytes follow
+// it. MaxFrame is the most there may be; 0 stands for the default.
+func frameSize(b []byte, maxFrame int, kind string) (int64, error) {
+	size := int64(be32(b))
+	limit := int64(cmp.Or(maxFrame, DefaultMaxFrame))
+	if size < 0 || size > limit {
+		return 0, frameError(0, "%s of %d bytes: want 0 to %d (--max-frame-bytes)", kind, size, limit)
+	}
+	return size, nil
 }
 
 func be16(b []byte) int16 { return int16(binary.BigEndian.Uint16(b)) }

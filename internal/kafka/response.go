@@ -359,13 +359,9 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 	if len(b) < 4 {
 		return 0, 4 - len(b), nil
 	}
-	size := int64(be32(b))
-	limit := int64(r.MaxFrame)
-	if limit == 0 {
-		limit = DefaultMaxFrame
-	}
-	if size < 0 || size > limit {
-		return 0, 0, frameError(0, "response of %d bytes: want 0 to %d (--max-frame-bytes)", size, limit)
+	size, err := frameSize(b, r.MaxFrame, "response")
+	if err != nil {
+		return 0, 0, err
 	}
 	req, owing := r.Owed.head()
 	if !owing {

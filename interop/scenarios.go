@@ -31,7 +31,7 @@ var scenarios = []scenario{
 	{name: "sasl-oauthbearer", limit: time.Minute, play: saslOAuth},
 	{name: "sasl-wrong-password", limit: time.Minute, play: saslWrongPassword},
 	{name: "client-mtls", limit: time.Minute, play: clientMTLS, needsProxy: true},
-	{name: "perf-tools", limit: 6 * time.Minute, play: perfTools},
+	{name: "perf-tools", limit: 12 * time.Minute, play: perfTools},
 	{name: "broker-restart", limit: 3 * time.Minute, play: brokerRestart},
 	{name: "proxy-restart", limit: 3 * time.Minute, play: proxyRestart(false), needsProxy: true},
 	{name: "proxy-restart-sasl", limit: 3 * time.Minute, play: proxyRestart(true), needsProxy: true},

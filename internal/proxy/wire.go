@@ -22,8 +22,9 @@ import (
 // back when they are empty. A connection that waits holds none.
 type wire struct {
 	net.Conn
-	raw   syscall.RawConn // nil when Conn has no file descriptor to read from
+	raw   syscall.RawConn // nil when Conn has no file descriptor to be used
 	ready func(fd uintptr) bool
+	space func(fd uintptr) bool
 
 	// Reading; one goroutine at a time.
 	in      *buffer
@@ -38,8 +39,10 @@ type wire struct {
 	mu     sync.Mutex
 	corked bool
 	out    *buffer
-	queued int  // out[:queued] waits for flush
-	mute   bool // writes are dropped
+	queued int    // out[:queued] waits for flush
+	mute   bool   // writes are dropped
+	rest   []byte // what writeReady has still to write
+	failed error  // what ended its writing
 
 	// hello is what routing found at the client's first message.
 	hello helloResult
@@ -73,8 +76,8 @@ func (wouldBlock) Temporary() bool { return true }
 
 func newWire(c net.Conn) *wire {
 	w := &wire{Conn: c}
-	w.ready = w.readReady
-	if sc, ok := c.(syscall.Conn); ok && canReadRaw {
+	w.ready, w.space = w.readReady, w.writeReady
+	if sc, ok := c.(syscall.Conn); ok && canUseRaw {
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
 		}
@@ -231,7 +234,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	case w.mute:
 		return len(p), nil
 	case !w.corked:
-		return w.Conn.Write(p)
+		return w.send(p)
 	}
 	if w.out == nil {
 		w.out = buffers.Get().(*buffer)
@@ -241,7 +244,7 @@ func (w *wire) Write(p []byte) (int, error) {
 			return 0, err
 		}
 		if len(p) > len(w.out) {
-			return w.Conn.Write(p)
+			return w.send(p)
 		}
 	}
 	w.queued += copy(w.out[w.queued:], p)
@@ -272,9 +275,41 @@ func (w *wire) flushQueued() error {
 	if w.queued == 0 {
 		return nil
 	}
-	_, err := w.Conn.Write(w.out[:w.queued])
+	_, err := w.send(w.out[:w.queued])
 	w.queued = 0
 	return err
+}
+
+// send writes all of p at once.
+func (w *wire) send(p []byte) (int, error) {
+	if w.raw == nil {
+		return w.Conn.Write(p)
+	}
+	w.rest, w.failed = p, nil
+	err := w.raw.Write(w.space)
+	n := len(p) - len(w.rest)
+	w.rest = nil
+	if err == nil && w.failed != nil {
+		err = &net.OpError{Op: "write", Net: "tcp", Source: w.LocalAddr(), Addr: w.RemoteAddr(), Err: os.NewSyscallError("write", w.failed)}
+	}
+	return n, err
+}
+
+// writeReady writes to a file descriptor that does not block. It reports false
+// when there was no space for all.
+func (w *wire) writeReady(fd uintptr) bool {
+	for len(w.rest) > 0 {
+		n, err := writeFD(fd, w.rest)
+		if err != nil {
+			if err == syscall.EAGAIN {
+				return false
+			}
+			w.failed = err
+			return true
+		}
+		w.rest = w.rest[n:]
+	}
+	return true
 }
 
 // refuse writes p and drops whatever is written after it.
@@ -282,7 +317,7 @@ func (w *wire) refuse(p []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.mute {
-		w.Conn.Write(p) // nothing can be done for a client that is gone
+		w.send(p) // nothing can be done for a client that is gone
 		w.mute = true
 	}
 }

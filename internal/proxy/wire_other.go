@@ -4,7 +4,9 @@ package proxy
 
 import "errors"
 
-// canReadRaw is false: a read needs its buffer before it waits.
-const canReadRaw = false
+// canUseRaw is false: a read needs its buffer before it waits.
+const canUseRaw = false
 
 func readFD(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func writeFD(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }

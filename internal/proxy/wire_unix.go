@@ -1,15 +1,19 @@
-//go:build unix
+//go:build unix && !linux
 
 package proxy
 
 import "syscall"
 
-// canReadRaw says that a socket can be waited for without a buffer in hand.
-const canReadRaw = true
+// canUseRaw says that a socket can be read and written by its descriptor.
+const canUseRaw = true
 
-func readFD(fd uintptr, p []byte) (int, error) {
+func readFD(fd uintptr, p []byte) (int, error) { return transfer(syscall.Read, fd, p) }
+
+func writeFD(fd uintptr, p []byte) (int, error) { return transfer(syscall.Write, fd, p) }
+
+func transfer(call func(fd int, p []byte) (int, error), fd uintptr, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(int(fd), p)
+		n, err := call(int(fd), p)
 		if err != syscall.EINTR {
 			return n, err
 		}

@@ -258,16 +258,22 @@ func (s *session) pumpResponses() error {
 		s.traffic.responses.Store(s.responses.Frames)
 		s.traffic.rewritten.Store(s.responses.Rewritten)
 		s.traffic.dropped.Store(s.responses.Dropped)
-		var refused *kafka.Error
 		switch {
-		case errors.As(err, &refused):
-			return &phaseError{phaseRewrite, err}
 		case err != nil:
-			return &phaseError{phaseResponse, err}
+			return responseError(err)
 		case s.stopped.Load() && s.answered():
 			return nil
 		}
 	}
+}
+
+// responseError tells a response that was refused from a connection that failed.
+func responseError(err error) error {
+	var refused *kafka.Error
+	if errors.As(err, &refused) {
+		return &phaseError{phaseRewrite, err}
+	}
+	return &phaseError{phaseResponse, err}
 }
 
 // answered reports whether every request has its whole answer.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -625,4 +626,61 @@ func TestFailingAcceptsAreTriedAgain(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("Serve: %v", err)
 	}
+}
+
+// Client and broker are in the same process, so the allocations are told apart
+// by where they were made.
+func TestRoundTripAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
+	broker := echoBroker(t)
+	r := start(t, broker, broker.Addr(), nil)
+	c := r.dial(t, "bootstrap."+suffix)
+	frame := request(12, 0, 1, make([]byte, 4000))
+	answer := make([]byte, len(frame)+4)
+	send := func(times int) {
+		for range times {
+			mustWrite(t, c, frame)
+			if _, err := io.ReadFull(c, answer); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(100) // pools are full, and the handshakes over
+
+	rate := runtime.MemProfileRate
+	runtime.MemProfileRate = 1
+	defer func() { runtime.MemProfileRate = rate }()
+	const times = 1000
+	before := pumpAllocations()
+	send(times)
+	if n := pumpAllocations() - before; n > times/20 {
+		t.Errorf("%d allocations in the pumps for %d requests, want none", n, times)
+	}
+}
+
+// pumpAllocations counts what was allocated in the pumps while the memory
+// profile was on.
+func pumpAllocations() (n int64) {
+	runtime.GC() // the profile shows what was allocated before the last two collections
+	runtime.GC()
+	records := make([]runtime.MemProfileRecord, 10_000)
+	got, ok := runtime.MemProfile(records, true)
+	if !ok {
+		panic("the memory profile is larger than expected")
+	}
+	for _, r := range records[:got] {
+		frames := runtime.CallersFrames(r.Stack())
+		for frame, more := frames.Next(); ; frame, more = frames.Next() {
+			if strings.Contains(frame.Function, "(*session).pump") {
+				n += r.AllocObjects
+				break
+			}
+			if !more {
+				break
+			}
+		}
+	}
+	return n
 }

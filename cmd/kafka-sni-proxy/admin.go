@@ -103,6 +103,7 @@ var (
 	metricAcceptErrors = metric("accept_errors_total", "Client connections that could not be accepted, for want of file descriptors for instance.")
 	metricActive       = metric("connections", "Client connections now open.")
 	metricFailures     = metric("connection_failures_total", "Client connections that ended with an error, by the phase it happened in.", "phase")
+	metricPanics       = metric("panics_total", "Panics that were caught; each has ended one connection at the most, and is a bug.")
 	metricBytes        = metric("bytes_total", "Plaintext bytes forwarded: requests towards brokers, responses towards clients.", "kind")
 	metricFrames       = metric("frames_total", "Kafka frames forwarded: requests towards brokers, responses towards clients.", "kind")
 	metricRewritten    = metric("responses_rewritten_total", "Responses in which broker addresses or version ranges were replaced.")
@@ -135,6 +136,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	for phase, n := range s.Failures {
 		send(metricFailures, prometheus.CounterValue, float64(n), phase)
 	}
+	send(metricPanics, prometheus.CounterValue, float64(s.Panics))
 	send(metricBytes, prometheus.CounterValue, float64(s.RequestBytes), "request")
 	send(metricBytes, prometheus.CounterValue, float64(s.ResponseBytes), "response")
 	send(metricFrames, prometheus.CounterValue, float64(s.Requests), "request")

@@ -121,7 +121,9 @@ func (p *Proxy) ask(ctx context.Context, insist bool) {
 // askNow asks and notes how that went.
 func (p *Proxy) askNow(ctx context.Context) {
 	began := time.Now()
-	err := p.fetchBrokers(ctx)
+	// Those who wait for the answer have to be told even of a panic.
+	err := errNotAnswered
+	p.survive(func() { err = p.fetchBrokers(ctx) })
 
 	a := &p.asking
 	a.mu.Lock()

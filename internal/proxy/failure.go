@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -48,7 +49,7 @@ func (e *phaseError) Unwrap() error { return e.err }
 // cause returns the error that ended a session, of the two that its two
 // directions ended with: when one fails the other one's connections are closed.
 func cause(a, b error) error {
-	if a == nil || b != nil && isQuiet(a) {
+	if a == nil || b != nil && isQuiet(a) || errors.As(b, new(*panicError)) {
 		return b
 	}
 	return a
@@ -73,21 +74,30 @@ func (p *Proxy) report(s *session, err error) {
 	}
 	attrs = append(attrs, slog.Duration("took", time.Since(s.began).Round(time.Microsecond)))
 
-	level, message := slog.LevelDebug, "connection closed"
-	var failed *phaseError
-	if errors.As(err, &failed) {
+	var (
+		failed *phaseError
+		broken *panicError
+	)
+	switch {
+	case errors.As(err, &broken):
+		p.stats.panics.Add(1)
+		attrs = append(attrs, slog.Any("error", broken), slog.String("stack", string(broken.stack)), slog.String("hint", panicHint))
+		p.complain(slog.LevelError, "panic", likeness(broken), "connection ended by a panic", attrs...)
+		return
+	case errors.As(err, &failed):
 		attrs = append(attrs, slog.String("phase", failed.phase.String()), slog.Any("error", err))
 		// Before the pumps run, a peer that goes away is worth knowing about
 		// only when it is the broker.
 		if !isQuiet(err) || failed.phase == phaseDial || failed.phase == phaseUpstreamTLS {
-			level, message = slog.LevelWarn, "connection failed"
 			p.stats.failures[failed.phase].Add(1)
 			if h := hint(failed); h != "" {
 				attrs = append(attrs, slog.String("hint", h))
 			}
+			p.complain(slog.LevelWarn, failed.phase.String(), s.route.Name+" "+likeness(err), "connection failed", attrs...)
+			return
 		}
 	}
-	p.log.LogAttrs(s.proxy.forced, level, message, attrs...)
+	p.log.LogAttrs(p.forced, slog.LevelDebug, "connection closed", attrs...)
 }
 
 // tlsHandshake is the first byte of a TLS connection (RFC 8446, 5.1).
@@ -118,17 +128,21 @@ func (e *notTLSError) guess() string {
 // hint says what to do about an error, where that is known.
 func hint(e *phaseError) string {
 	err := e.err
-	text := err.Error()
 	var (
 		notTLS    *notTLSError
 		host      x509.HostnameError
 		authority x509.UnknownAuthorityError
 		invalid   x509.CertificateInvalidError
-		alert     tls.AlertError
 		record    tls.RecordHeaderError
 		bytesErr  *kafka.Error
 		dns       *net.DNSError
 	)
+	switch {
+	case isTooManyFiles(err):
+		return tooManyFilesHint
+	case errors.Is(err, syscall.ETIMEDOUT) && e.phase > phaseUpstreamTLS:
+		return "one end has stopped answering: the machine is gone, or the network in between"
+	}
 	switch e.phase {
 	case phaseFirstByte:
 		if errors.As(err, &notTLS) {
@@ -144,9 +158,7 @@ func hint(e *phaseError) string {
 			return "the client connected and sent nothing"
 		}
 	case phaseHandshake:
-		switch {
-		case strings.Contains(text, "unknown certificate authority"), strings.Contains(text, "certificate unknown"), strings.Contains(text, "bad certificate") && errors.As(err, &alert):
-			return "the client does not trust this proxy's certificate: give it the CA that signed --cert, and connect by a name that the certificate covers"
+		switch text := err.Error(); {
 		case strings.Contains(text, "didn't provide a certificate"):
 			return "mTLS is enabled: the client needs a certificate and key signed by --ca-certs"
 		case errors.As(err, &authority):
@@ -155,17 +167,23 @@ func hint(e *phaseError) string {
 			return "the client's certificate is not valid: see its dates and key usage"
 		case strings.Contains(text, "unsupported versions"), strings.Contains(text, "protocol version"):
 			return "the client needs TLS 1.2 or newer"
+		case strings.Contains(text, "no cipher suite supported"):
+			return "the client offers no cipher suite that goes with TLS 1.2 or newer and the key of --cert"
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return "the client did not finish its handshake in time"
+			return "the client did not finish its handshake in time: see --handshake-timeout if it is just slow"
 		}
+		return clientAlertHints[remoteAlert(err)]
 	case phaseRoute:
 		if errors.Is(err, errNoSNI) {
 			return "connect by host name, not by address; --allow-missing-sni treats such clients as asking for bootstrap"
 		}
 		return "see --sni-suffix, and the name that the client connects to"
 	case phaseDial:
-		if errors.As(err, &dns) {
+		switch {
+		case errors.As(err, &dns):
 			return "the host name does not resolve: see DNS, or give it an address in --hosts-file"
+		case isTimeout(err):
+			return "the broker's address does not answer: see the address, and the firewall in between"
 		}
 		return "the broker does not accept connections: see its address, and the firewall in between"
 	case phaseUpstreamTLS:
@@ -178,24 +196,80 @@ func hint(e *phaseError) string {
 			return "the broker's certificate does not name the host it was reached by: see --upstream and the cluster's advertised listeners"
 		case errors.As(err, &invalid):
 			return "the broker's certificate is not valid: see its dates and key usage"
-		case isQuiet(err), errors.Is(err, os.ErrDeadlineExceeded):
+		case isTimeout(err):
+			return "the broker did not answer the handshake in time: see that its port is a TLS listener; --dial-timeout if it is just slow"
+		case isQuiet(err):
 			return "the broker ended the handshake: see that its port is a TLS listener"
 		}
-		return certificateHint(text)
-	case phaseResponse, phaseRequest:
-		if errors.As(err, &bytesErr) && strings.Contains(text, "--max-frame-bytes") {
+		return brokerAlertHints[remoteAlert(err)]
+	case phaseRequest, phaseResponse:
+		alert := remoteAlert(err)
+		switch {
+		case errors.As(err, &bytesErr) && strings.Contains(bytesErr.Reason, "--max-frame-bytes"):
 			return "raise --max-frame-bytes if frames that long are meant to be"
+		case e.phase == phaseRequest: // what is read there is the client's
+			return clientAlertHints[alert]
 		}
-		return certificateHint(text)
+		return brokerAlertHints[alert] // in TLS 1.3, certificates are judged after the handshake
 	case phaseRewrite:
 		return "nothing of this response's addresses was forwarded; the client will reconnect"
 	}
 	return ""
 }
 
-func certificateHint(text string) string {
-	if strings.Contains(text, "certificate required") || strings.Contains(text, "remote error: tls: bad certificate") || strings.Contains(text, "remote error: tls: unknown certificate") {
-		return "the broker wants a client certificate that it trusts: see --upstream-cert and --upstream-key"
+// remoteAlert returns the TLS alert that the other end has sent, in the words
+// of crypto/tls, or nothing.
+func remoteAlert(err error) string {
+	_, alert, _ := strings.Cut(err.Error(), "remote error: tls: ")
+	return alert
+}
+
+const distrustHint = "the client does not trust this proxy's certificate: give it the CA that signed --cert, and connect by a name that the certificate covers"
+
+// clientAlertHints are for the alerts that clients send about --cert. OpenSSL and
+// Go name an unknown CA, Java says "unknown certificate" to all there is.
+var clientAlertHints = map[string]string{
+	"unknown certificate authority": distrustHint,
+	"unknown certificate":           distrustHint,
+	"bad certificate":               distrustHint,
+	"expired certificate":           "to the client, this proxy's certificate has expired: renew --cert, or see the client's clock",
+	"revoked certificate":           "to the client, this proxy's certificate has been revoked: replace --cert",
+	"unsupported certificate":       "the client does not take certificates like --cert: see its key usage",
+	"handshake failure":             "client and proxy have no cipher suite or key type in common",
+}
+
+const brokerDistrustHint = "the broker wants a client certificate that it trusts: see --upstream-cert and --upstream-key"
+
+// brokerAlertHints are for the alerts that brokers send, most of them about
+// --upstream-cert.
+var brokerAlertHints = map[string]string{
+	"certificate required":           brokerDistrustHint,
+	"bad certificate":                brokerDistrustHint,
+	"unknown certificate":            brokerDistrustHint,
+	"unknown certificate authority":  brokerDistrustHint,
+	"access denied":                  brokerDistrustHint,
+	"unsupported certificate":        brokerDistrustHint,
+	"expired certificate":            "to the broker, the proxy's client certificate has expired: renew --upstream-cert",
+	"revoked certificate":            "to the broker, the proxy's client certificate has been revoked: replace --upstream-cert",
+	"handshake failure":              "broker and proxy have no cipher suite in common, or the broker wants a client certificate: see --upstream-cert",
+	"protocol version not supported": "the broker needs to offer TLS 1.2 or newer",
+	"unrecognized name":              "the broker's port does not serve that host name: see --upstream",
+}
+
+const tooManyFilesHint = "the program may not open more files: raise its limit (ulimit -n, or LimitNOFILE= for systemd), or bound --max-connections; each connection takes two"
+
+func isTooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+func acceptHint(err error) string {
+	if isTooManyFiles(err) {
+		return tooManyFilesHint
 	}
 	return ""
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }

@@ -72,6 +72,7 @@ type Proxy struct {
 	failed     failures
 	asking     asking
 	stats      counters
+	repeats    repeats
 
 	mu          sync.Mutex
 	sessions    map[*session]struct{}
@@ -125,13 +126,14 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(p.forced, cancel)()
 	defer context.AfterFunc(ctx, func() {
 		ln.Close()
-		p.cutFrom(ln)
+		p.survive(func() { p.cutFrom(ln) })
 	})()
 
 	var sessions sync.WaitGroup
 	quiet, over := context.WithCancel(ctx)
-	sessions.Go(func() { p.giveBack(quiet) })
-	err := p.accept(ctx, ln, sessions.Go)
+	run := func(f func()) { sessions.Go(func() { p.survive(f) }) }
+	run(func() { p.giveBack(quiet) })
+	err := p.accept(ctx, ln, run)
 	if err != nil { // not drained
 		cancel()
 	}
@@ -159,7 +161,8 @@ func (p *Proxy) accept(ctx context.Context, ln net.Listener, run func(func())) e
 		default:
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			p.stats.acceptErrors.Add(1)
-			p.log.Warn("cannot accept connections; trying again", "error", err, "pause", pause)
+			p.complain(slog.LevelWarn, "accept", likeness(err), "cannot accept connections; trying again",
+				slog.Any("error", err), slog.Duration("pause", pause), slog.String("hint", acceptHint(err)))
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():

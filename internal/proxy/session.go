@@ -56,7 +56,7 @@ func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, run f
 	if ctx.Err() != nil { // since before it was added
 		s.cut()
 	}
-	if err := s.setup(ctx); err != nil {
+	if err := protect(func() error { return s.setup(ctx) }); err != nil {
 		s.end(err)
 		return
 	}
@@ -67,6 +67,7 @@ func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, run f
 
 // end closes what is open, and logs and counts the session, once.
 func (s *session) end(err error) {
+	defer s.proxy.remove(s)
 	var failed *phaseError
 	if errors.As(err, &failed) && (failed.phase == phaseDial || failed.phase == phaseUpstreamTLS) {
 		s.client.reset()
@@ -77,7 +78,6 @@ func (s *session) end(err error) {
 		err = nil
 	}
 	s.proxy.report(s, err)
-	s.proxy.remove(s)
 }
 
 // cut ends the session at once. It reports whether that had been done before.
@@ -153,7 +153,7 @@ func (s *session) handshake() error {
 
 // pump forwards responses until the session is over, and waits for the requests.
 func (s *session) pump(requests <-chan error) error {
-	down := s.pumpResponses()
+	down := protect(s.pumpResponses)
 	s.owed.Close()
 	switch {
 	case down != nil:
@@ -178,7 +178,7 @@ const lingerTimeout = 2 * time.Second
 // pumpRequests forwards what the client sends, until the client ends its side
 // or the session is drained, and then lets pumpResponses end.
 func (s *session) pumpRequests() error {
-	err := s.forwardRequests()
+	err := protect(s.forwardRequests)
 	s.stopped.Store(true)
 	if err != nil && err != io.EOF {
 		s.broker.wire.Conn.Close() // ends pumpResponses

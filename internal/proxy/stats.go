@@ -11,6 +11,8 @@ type Stats struct {
 	Active       int   // connections now
 	Draining     bool  // Shutdown was called
 
+	Panics int64 // caught, each of which ended one session at the most
+
 	// Failures counts the connections that ended with an error, by the phase it
 	// happened in: "first-byte", "handshake", "route", "dial", "upstream-tls",
 	// "request", "response" or "rewrite". Every phase is present. A peer that
@@ -43,6 +45,7 @@ func (t *traffic) add(u *traffic) {
 
 type counters struct {
 	accepted, acceptErrors atomic.Int64
+	panics                 atomic.Int64
 	failures               [len(phaseNames)]atomic.Int64
 	ended                  traffic // of the sessions that are over
 }
@@ -62,6 +65,7 @@ func (p *Proxy) Stats() Stats {
 		AcceptErrors:     p.stats.acceptErrors.Load(),
 		Active:           len(p.sessions),
 		Draining:         p.draining,
+		Panics:           p.stats.panics.Load(),
 		Failures:         make(map[string]int64, len(phaseNames)),
 		RequestBytes:     sum.up.Load(),
 		ResponseBytes:    sum.down.Load(),

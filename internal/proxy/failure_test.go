@@ -77,7 +77,7 @@ func TestRefusedCertificatesSayWhatToDo(t *testing.T) {
 func TestAlertsOfOtherMakers(t *testing.T) {
 	for alert, want := range map[tls.AlertError]map[phase]string{
 		46:  {phaseHandshake: distrustHint, phaseUpstreamTLS: brokerDistrustHint, phaseResponse: brokerDistrustHint}, // certificate_unknown, Java's
-		48:  {phaseHandshake: distrustHint, phaseRequest: distrustHint},                                             // unknown_ca, OpenSSL's
+		48:  {phaseHandshake: distrustHint, phaseRequest: distrustHint},                                              // unknown_ca, OpenSSL's
 		44:  {phaseUpstreamTLS: "to the broker, the proxy's client certificate has been revoked: replace --upstream-cert"},
 		116: {phaseResponse: brokerDistrustHint},
 	} {

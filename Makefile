@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test interop check vuln fuzz bench bench-quick microbench
+.PHONY: help build demo test chaos interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -28,6 +28,9 @@ test: ## run all tests, with the race detector where there is a C compiler
 ifeq ($(RACE),yes) # which counts allocations wrong
 	CGO_ENABLED=0 go test -run Allocates ./internal/...
 endif
+
+chaos: ## break everything around the proxy for ten minutes, and see that nothing is lost (Linux)
+	go run ./chaos
 
 interop: ## test with real Apache Kafka and real clients (needs Java and Maven)
 	go run ./interop

@@ -70,7 +70,9 @@ func TestClientsProduceAndConsumeAndNeverSeeABroker(t *testing.T) {
 		t.Error(err)
 	}
 	// Which of them depends on where the records went.
-	own := func(name string) bool { return strings.HasPrefix(name, "b") && strings.HasSuffix(name, ".kafka.example:9092") && len(name) == len("b0.kafka.example:9092") }
+	own := func(name string) bool {
+		return strings.HasPrefix(name, "b") && strings.HasSuffix(name, ".kafka.example:9092") && len(name) == len("b0.kafka.example:9092")
+	}
 	if asked := d.Asked(); !slices.ContainsFunc(asked, own) {
 		t.Errorf("the client asked for %v: want the brokers by their own names", asked)
 	}

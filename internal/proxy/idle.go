@@ -8,7 +8,7 @@ import (
 
 const (
 	// quietFor is how long little must have happened before memory is given back.
-	quietFor = 15 * time.Second
+	quietFor = 5 * time.Second
 	// littleWork is that little, in bytes forwarded in this time; muchWork is
 	// what must have happened before for it to be worth while.
 	littleWork = 1 << 20

@@ -39,6 +39,8 @@ func newSide(w *wire, conn *tls.Conn) *side {
 // returned before is no longer valid.
 func (s *side) await() error {
 	if s.err != nil {
+		s.unload()
+		s.wire.releaseIn()
 		return s.err
 	}
 	s.wire.instant = true

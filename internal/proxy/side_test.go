@@ -218,6 +218,22 @@ func TestForgedRecordEndsTheStream(t *testing.T) {
 	})
 }
 
+func TestEndOfTheStreamGivesBuffersBack(t *testing.T) {
+	eachWay(t, func(t *testing.T, plainly bool) {
+		s, c := sides(t, plainly)
+		if _, err := c.Write([]byte("the last")); err != nil {
+			t.Fatal(err)
+		}
+		c.Close() // its goodbye is a record too, which takes a buffer to read
+		if got, err := readAll(s, 100); string(got) != "the last" || err != io.EOF {
+			t.Fatalf("%q, %v: want what was sent, then the end", got, err)
+		}
+		if s.wire.in != nil || s.buf != nil {
+			t.Error("a buffer was kept")
+		}
+	})
+}
+
 func TestReadingAllocatesNothing(t *testing.T) {
 	s, c := sides(t, false)
 	record := bytes.Repeat([]byte("r"), 16384)

@@ -27,11 +27,11 @@ type wire struct {
 	space func(fd uintptr) bool
 
 	// Reading; one goroutine at a time.
-	in      *buffer
-	r, w    int  // in[r:w] has been read and not handed out
-	record  int  // bytes of the current record still to be handed out
-	instant bool // Read never waits: errWouldBlock when no whole record is there
-	n       int  // what ready read
+	in      []byte // a buffer, or a firstBuffer
+	r, w    int    // in[r:w] has been read and not handed out
+	record  int    // bytes of the current record still to be handed out
+	instant bool   // Read never waits: errWouldBlock when no whole record is there
+	n       int    // what ready read
 	err     error
 
 	// Writing. The lock is needed because crypto/tls also writes while it reads,
@@ -59,10 +59,20 @@ const (
 	batch = 8 * 16384
 )
 
-// buffer holds a batch, as plaintext or as records.
-type buffer [batch + 4096]byte
+type (
+	// buffer holds a batch, as plaintext or as records.
+	buffer [batch + 4096]byte
+	// firstBuffer holds a record. That is enough for handshakes, which are short
+	// and may come in thousands.
+	firstBuffer [20 << 10]byte
+)
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+const _ = uint(len(firstBuffer{}) - maxRecord)
+
+var (
+	buffers      = sync.Pool{New: func() any { return new(buffer) }}
+	firstBuffers = sync.Pool{New: func() any { return new(firstBuffer) }}
+)
 
 // errWouldBlock is what Read returns instead of waiting. crypto/tls takes
 // temporary errors as they come and goes on at the next call.
@@ -154,12 +164,7 @@ func (w *wire) peek() (byte, error) {
 }
 
 // arrived returns what has been read and not been handed out.
-func (w *wire) arrived() []byte {
-	if w.in == nil {
-		return nil
-	}
-	return w.in[w.r:w.w]
-}
+func (w *wire) arrived() []byte { return w.in[w.r:w.w] }
 
 // fill reads once, and waits for that.
 func (w *wire) fill() error {
@@ -167,13 +172,11 @@ func (w *wire) fill() error {
 	case w.r == w.w:
 		w.releaseIn()
 	case w.r > 0:
-		w.w = copy(w.in[:], w.in[w.r:w.w])
+		w.w = copy(w.in, w.in[w.r:w.w])
 		w.r = 0
 	}
 	if w.raw == nil {
-		if w.in == nil {
-			w.in = buffers.Get().(*buffer)
-		}
+		w.takeIn()
 		n, err := w.Conn.Read(w.in[w.w:])
 		w.w += n
 		if n > 0 {
@@ -197,9 +200,7 @@ func (w *wire) fill() error {
 // readReady reads from a file descriptor that does not block, into a buffer
 // taken for it. It reports false when there was nothing to read.
 func (w *wire) readReady(fd uintptr) bool {
-	if w.in == nil {
-		w.in = buffers.Get().(*buffer)
-	}
+	w.takeIn()
 	w.n, w.err = readFD(fd, w.in[w.w:])
 	if w.err != nil {
 		w.n = 0
@@ -218,12 +219,25 @@ func (w *wire) idle() {
 	}
 }
 
-func (w *wire) releaseIn() {
-	if w.in != nil {
-		buffers.Put(w.in)
-		w.in = nil
+// takeIn takes a read buffer if there is none: a small one in handshakes.
+func (w *wire) takeIn() {
+	switch {
+	case w.in != nil:
+	case w.instant:
+		w.in = buffers.Get().(*buffer)[:]
+	default:
+		w.in = firstBuffers.Get().(*firstBuffer)[:]
 	}
-	w.r, w.w = 0, 0
+}
+
+func (w *wire) releaseIn() {
+	switch len(w.in) {
+	case len(buffer{}):
+		buffers.Put((*buffer)(w.in))
+	case len(firstBuffer{}):
+		firstBuffers.Put((*firstBuffer)(w.in))
+	}
+	w.in, w.r, w.w = nil, 0, 0
 }
 
 // Write writes p, or gathers it between cork and flush.

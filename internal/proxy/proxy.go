@@ -92,10 +92,12 @@ func (p *Proxy) init() {
 		}
 		p.downstream = p.Downstream.Clone()
 		p.downstream.MinVersion = max(p.downstream.MinVersion, tls.VersionTLS12)
+		p.downstream.CipherSuites = authenticated
 		p.downstream.DynamicRecordSizingDisabled = true // full records from the start
 		p.downstream.GetConfigForClient = p.routeHello
 		p.upstream = p.Upstream.Clone()
 		p.upstream.MinVersion = max(p.upstream.MinVersion, tls.VersionTLS12)
+		p.upstream.CipherSuites = authenticated
 		p.upstream.DynamicRecordSizingDisabled = true
 		p.sessions = map[*session]struct{}{}
 		p.provisional = map[string]map[*session]struct{}{}
@@ -103,6 +105,18 @@ func (p *Proxy) init() {
 		p.forced, p.force = context.WithCancel(context.Background())
 		p.Routes.OnLearn(p.endProvisional)
 	})
+}
+
+// authenticated are the cipher suites of TLS 1.2 that are spoken on either side:
+// with forward secrecy, and authenticated encryption. The list of crypto/tls has
+// some with CBC and SHA-1, too. TLS 1.3 has no others.
+var authenticated = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 // errDraining ends Serve when Shutdown was called before it.

@@ -41,6 +41,7 @@ const (
 	keyFindCoordinator  = 10
 	keySaslHandshake    = 17
 	keyAPIVersions      = 18
+	keySaslAuthenticate = 36
 	keyDescribeQuorum   = 55
 	keyDescribeCluster  = 60
 	keyShareFetch       = 78

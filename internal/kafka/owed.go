@@ -22,6 +22,7 @@ type Owed struct {
 	count  int
 	closed bool
 	sasl   saslState
+	asked  questionState
 }
 
 // pending is one request without an answer yet.
@@ -38,6 +39,7 @@ const (
 	kafkaRequest  pendingKind = iota
 	saslHandshake             // SaslHandshake v0: bare tokens follow if it succeeds
 	saslToken                 // a bare token; its answer has no correlation id
+	question                  // the proxy's own request; its answer is not for the client
 )
 
 // saslState is how the last SaslHandshake v0 went.
@@ -50,6 +52,16 @@ const (
 	saslAccepted
 )
 
+// questionState is how the last question of the proxy's own went.
+type questionState uint8
+
+const (
+	questionNone questionState = iota
+	questionOpen
+	questionUseless // the answer named no broker
+	questionAnswered
+)
+
 // Len returns how many requests have no answer yet.
 func (o *Owed) Len() int {
 	o.mu.Lock()
@@ -57,7 +69,7 @@ func (o *Owed) Len() int {
 	return o.count
 }
 
-// Close has a Requests that waits for room give up. The session is over.
+// Close has a Requests that waits for room, or for an answer, give up. The session is over.
 func (o *Owed) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,8 +96,11 @@ func (o *Owed) push(p pending) bool {
 	}
 	o.ring[(o.first+o.count)&(len(o.ring)-1)] = p
 	o.count++
-	if p.kind == saslHandshake {
+	switch p.kind {
+	case saslHandshake:
 		o.sasl = saslWaiting
+	case question:
+		o.asked = questionOpen
 	}
 	return true
 }
@@ -117,6 +132,30 @@ func (o *Owed) pop() {
 		o.room.Broadcast()
 	}
 	o.count--
+}
+
+// AwaitAnswer returns when what [Requests.Ask] asked has been answered, and
+// [Responses.Names] been told what the answer says, or when the session has
+// ended. It reports whether the answer named any broker. It is called by whoever
+// calls Ask.
+func (o *Owed) AwaitAnswer() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.asked == questionOpen && !o.closed {
+		o.room.L = &o.mu
+		o.room.Wait()
+	}
+	return o.asked == questionAnswered
+}
+
+// answered ends AwaitAnswer.
+func (o *Owed) answered(how questionState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.asked = how
+	if o.room.L != nil {
+		o.room.Broadcast()
+	}
 }
 
 // owesToken reports whether a bare token has no answer yet.

@@ -9,8 +9,8 @@ import (
 // MaxForward is how many bytes Forward may be given at once.
 const MaxForward = 12 * (maxOwed - 1)
 
-// errClosed ends a Requests whose session has ended on the other side.
-var errClosed = errors.New("the session has ended")
+// ErrClosed ends a Requests whose session has ended on the other side.
+var ErrClosed = errors.New("the session has ended")
 
 // Requests forwards a client's requests to the broker and notes what the
 // broker owes for each. Out and Owed must be set.
@@ -21,6 +21,12 @@ type Requests struct {
 	Owed *Owed
 	// MaxFrame is the longest request accepted, in bytes. 0: DefaultMaxFrame.
 	MaxFrame int
+
+	// Before, if set, is called between two frames: before each request that is
+	// no part of a client's greeting, which is ApiVersions and SASL. All that
+	// came before has been handed to Out. It may call Ask; an error ends the
+	// stream there, and that request is not forwarded.
+	Before func() error
 
 	// Frames counts the requests whose header was read.
 	Frames int64
@@ -93,6 +99,12 @@ func (r *Requests) forward(p []byte) error {
 			from = i
 
 		default:
+			if r.Before != nil {
+				if err := r.write(p[from:i]); err != nil {
+					return err
+				}
+				from = i
+			}
 			n, need, err := r.header(p[i:])
 			if err != nil {
 				return err
@@ -120,7 +132,7 @@ func (r *Requests) write(p []byte) error {
 
 func (r *Requests) push(p pending) error {
 	if !r.Owed.push(p) {
-		return errClosed
+		return ErrClosed
 	}
 	return nil
 }
@@ -183,10 +195,35 @@ func (r *Requests) header(b []byte) (n, need int, err error) {
 	if len(b) < requestHeader {
 		return 0, requestHeader - len(b), nil
 	}
+	// The first request behind bare tokens is let pass: while tokens may be
+	// without an answer, nobody else gets between them and what follows.
+	if r.Before != nil && r.tokens == 0 && !greets(be16(b[4:])) {
+		if err := r.Before(); err != nil {
+			return 0, 0, err
+		}
+	}
 	r.Frames++
 	r.left = size + 4 - requestHeader
 	r.afterHandshake, r.tokens = false, 0
 	return requestHeader, 0, r.admit(b[:requestHeader], size+4)
+}
+
+// greets reports whether requests of an API are those with which a client
+// begins: a broker takes others only once the client has authenticated.
+func greets(key int16) bool {
+	return key == keyAPIVersions || key == keySaslHandshake || key == keySaslAuthenticate
+}
+
+// Ask puts a Metadata request of the proxy's own into the stream. Its answer is
+// not forwarded: [Responses.Names] is told of the brokers in it. It is called
+// from Before, when no other question is open.
+func (r *Requests) Ask(frame []byte) error {
+	p := pending{key: be16(frame[4:]), version: be16(frame[6:]), correlation: be32(frame[8:]), kind: question}
+	p.api = lookup(p.key)
+	if err := r.push(p); err != nil {
+		return err
+	}
+	return r.write(frame)
 }
 
 // admit notes what the broker will owe for a request with this header in a

@@ -373,7 +373,7 @@ func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
 	// And when the session ends, it waits no more.
 	go func() { forwarded <- r.Forward(shortest) }()
 	owed.Close()
-	if err := <-forwarded; err != errClosed {
+	if err := <-forwarded; err != ErrClosed {
 		t.Error(err)
 	}
 }

@@ -49,9 +49,9 @@ type Responses struct {
 	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.
 	MaxFrame int
 
-	// Frames counts the responses whose header was read, Rewritten those in
-	// which something was replaced, and Dropped the endpoints left out because
-	// they did not fit.
+	// Frames counts the responses to the client whose header was read, Rewritten
+	// those in which something was replaced, and Dropped the endpoints left out
+	// because they did not fit.
 	Frames, Rewritten, Dropped int64
 
 	mode mode
@@ -227,7 +227,9 @@ func (r *Responses) finish(p []byte, from, kept int, rewrite func([]byte) ([]byt
 	case out == nil:
 		out = b
 	default:
-		r.Rewritten++
+		if r.req.kind != question {
+			r.Rewritten++
+		}
 		defer recycle(out)
 	}
 	if err := r.write(p[from:kept]); err != nil {
@@ -415,14 +417,16 @@ func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
 // begin sets how a frame is handled that answers req, of size bytes of which
 // read have been read.
 func (r *Responses) begin(req pending, size, read int64) {
-	r.Frames++
+	if req.kind != question {
+		r.Frames++
+	}
 	r.req, r.size, r.left, r.mode = req, size, size-read, streaming
 	var l *layout
 	if req.api != nil {
 		l = req.api.versions[req.version]
 	}
 	switch {
-	case req.kind == saslHandshake, req.kind == kafkaRequest && req.key == keyAPIVersions:
+	case req.kind == saslHandshake, req.kind == question, req.kind == kafkaRequest && req.key == keyAPIVersions:
 		r.mode = keepWhole
 	case l == nil:
 		r.advance(0)

@@ -38,6 +38,8 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 	switch {
 	case r.req.kind == saslHandshake:
 		return nil, r.noteSASLHandshake(b)
+	case r.req.kind == question:
+		return r.takeAnswer(b), nil
 	case r.req.key == keyAPIVersions:
 		return r.rewriteAPIVersions(b)
 	}
@@ -109,4 +111,19 @@ func (r *Responses) noteSASLHandshake(b []byte) error {
 		r.Owed.setSASL(saslRefused)
 	}
 	return nil
+}
+
+// takeAnswer takes what a question of the proxy's own was answered with, and
+// leaves nothing to forward. What is not well formed tells nothing.
+func (r *Responses) takeAnswer(b []byte) []byte {
+	r.scan.start(r.req.api.versions[r.req.version], 8, r.size)
+	how := questionUseless
+	if _, status := r.scan.scan(b[8:]); status == done && len(r.scan.found) > 0 {
+		how = questionAnswered
+		for _, a := range r.scan.found {
+			r.Names(a.node, b[a.host:a.end], a.port)
+		}
+	}
+	r.Owed.answered(how)
+	return buffer(0)
 }

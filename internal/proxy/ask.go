@@ -68,6 +68,9 @@ type asking struct {
 	next     time.Time     // when to ask again
 	answered bool          // the last question was
 	refused  bool          // that the cluster does not answer has been logged
+
+	nextHere   time.Time // when to ask within a session again
+	silentHere int       // questions there without a useful answer, in a row
 }
 
 const (
@@ -79,6 +82,11 @@ const (
 	// refusedPause is how long a cluster is not asked again that was reached and
 	// did not answer. With SASL it never will, and notes a failed authentication.
 	refusedPause = time.Minute
+	// herePause is between two questions within one session, and for how long
+	// none are asked in any after maxSilent without a useful answer. One alone may
+	// be due to a broker that dies.
+	herePause = 15 * time.Second
+	maxSilent = 3
 )
 
 // errNotAnswered is from a cluster that was reached and did not tell.
@@ -194,4 +202,86 @@ func (p *Proxy) fetchBrokers(ctx context.Context) error {
 		return fmt.Errorf("%w: asking %s for metadata: %w", errNotAnswered, address, err)
 	}
 	return nil
+}
+
+// askHere is called before each request of a session that may be at the wrong
+// broker: one that a bootstrap server stands in for, or one by a route that
+// only a file told. A cluster with SASL does not answer the proxy, but it does
+// answer this client, who has authenticated by now. So its broker is asked
+// here, with a question put between two of the client's requests. The client's
+// own metadata may be of no help: behind a load balancer it goes through
+// another proxy.
+//
+// The request waits for the answer. When that sends the client elsewhere, the
+// request has not been anywhere else before.
+func (s *session) askHere() error {
+	if s.draining.Load() {
+		return errDrained
+	}
+	now := time.Now()
+	if now.Before(s.askNext) {
+		return nil
+	}
+	if settled, err := s.settled(); settled {
+		return err
+	}
+	a := &s.proxy.asking
+	if s.askNext = a.here(); now.Before(s.askNext) {
+		return nil
+	}
+	s.askNext = now.Add(herePause)
+	if err := s.requests.Ask(metadataRequest); err != nil {
+		return err
+	}
+	if err := s.broker.wire.flush(); err != nil {
+		return err
+	}
+	answered := s.owed.AwaitAnswer()
+	s.broker.wire.cork()
+	s.proxy.noteHere(answered, s.address)
+	if s.draining.Load() {
+		return errDrained
+	}
+	_, err := s.settled()
+	return err
+}
+
+// settled reports whether it is known where the session's broker is. When it
+// is elsewhere, the session drains and the error says so.
+func (s *session) settled() (bool, error) {
+	r, err := s.proxy.Routes.Resolve(s.route.Name)
+	if err != nil || !r.Confirmed {
+		return false, nil
+	}
+	s.requests.Before = nil
+	if r.Addresses[0] == s.address {
+		return true, nil
+	}
+	s.drain()
+	return true, errDrained
+}
+
+// here returns when a session may ask.
+func (a *asking) here() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.nextHere
+}
+
+// noteHere notes how a question within a session went.
+func (p *Proxy) noteHere(answered bool, asked route.Address) {
+	a := &p.asking
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if answered {
+		a.silentHere = 0
+		p.log.Debug("asked a broker in a client's session where all of them are", "upstream", asked.String(), "brokers", p.Routes.Known())
+		return
+	}
+	if a.silentHere++; a.silentHere >= maxSilent {
+		a.nextHere = time.Now().Add(herePause)
+	}
+	if a.silentHere == maxSilent {
+		p.log.Info("brokers do not tell within clients' sessions where all of them are; clients that ask for one stay with a bootstrap server until the answers to some client tell", "upstream", asked.String())
+	}
 }

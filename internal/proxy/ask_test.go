@@ -27,21 +27,38 @@ func isQuestion(frame []byte) bool {
 	return len(frame) > 9 && bytes.HasPrefix(frame[8:], str("kafka-sni-proxy"))
 }
 
-// refusesProxies is a script that answers clients and ends the connection when
-// the proxy asks for itself, as a broker with SASL does.
-func refusesProxies(answer func(frame []byte) []byte) func(net.Conn) {
+// withSASL is a script that ends the connection when the proxy asks for itself,
+// as a broker with SASL does. What the proxy asks within a client's session is
+// given to within, other requests to answer.
+func withSASL(answer, within func(frame []byte) []byte) func(net.Conn) {
 	return func(c net.Conn) {
-		for {
+		for first := true; ; first = false {
 			f, err := kafkatest.ReadFrame(c)
-			if err != nil || isQuestion(f) {
+			if err != nil || first && isQuestion(f) {
 				return
 			}
-			if _, err := c.Write(answer(f)); err != nil {
+			reply := answer
+			if isQuestion(f) {
+				reply = within
+			}
+			b := reply(f)
+			if b == nil {
+				return
+			}
+			if _, err := c.Write(b); err != nil {
 				return
 			}
 		}
 	}
 }
+
+// refusesProxies never tells the proxy anything.
+func refusesProxies(answer func(frame []byte) []byte) func(net.Conn) {
+	return withSASL(answer, nobody)
+}
+
+// nobody answers Metadata v4 with no brokers.
+func nobody(frame []byte) []byte { return kafkatest.Frame(frame[4:8], be32(0), be32(0)) }
 
 // metadataV4 answers Metadata v4 with one broker and no topics.
 func metadataV4(frame []byte, node int, host string, port int) []byte {
@@ -217,12 +234,12 @@ func TestClusterThatDoesNotAnswerIsNotAskedAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int32
 			boot := kafkatest.StartBroker(t, "broker-0.upstream.test", func(c net.Conn) {
-				for {
+				for first := true; ; first = false {
 					f, err := kafkatest.ReadFrame(c)
 					if err != nil {
 						return
 					}
-					if isQuestion(f) {
+					if first && isQuestion(f) {
 						asked.Add(1)
 						c.Write(refuse)
 						return
@@ -232,7 +249,7 @@ func TestClusterThatDoesNotAnswerIsNotAskedAgain(t *testing.T) {
 			})
 			r := start(t, boot, boot.Addr(), nil)
 			for node := range 4 {
-				c := r.dial(t, fmt.Sprintf("b%d.%s", node, suffix))
+				c := r.login(t, fmt.Sprintf("b%d.%s", node, suffix))
 				mustWrite(t, c, request(12, 0, 1))
 				mustRead(t, c)
 			}
@@ -345,7 +362,7 @@ func TestRouteFromAFileIsNotTrustedBlindly(t *testing.T) {
 			if r.Stats().Brokers != 1 {
 				t.Fatal("nothing was loaded")
 			}
-			waiting := r.dial(t, "b1."+suffix)
+			waiting := r.login(t, "b1."+suffix)
 			mustWrite(t, waiting, request(12, 0, 1))
 			mustRead(t, waiting)
 			teacher := r.dial(t, "bootstrap."+suffix)
@@ -373,7 +390,7 @@ func TestSessionsAtTheRightBrokerStay(t *testing.T) {
 	r := start(t, boot, boot.Addr(), staleRoutes(t, boot, boot.Host))
 	other := start(t, boot, boot.Addr(), nil)
 	for _, r := range []*rig{r, other} {
-		c := r.dial(t, "b1."+suffix)
+		c := r.login(t, "b1."+suffix)
 		mustWrite(t, c, request(12, 0, 1))
 		mustRead(t, c)
 		mustWrite(t, c, request(3, 0, 2, be32(0))) // it is told of itself
@@ -382,5 +399,170 @@ func TestSessionsAtTheRightBrokerStay(t *testing.T) {
 			mustWrite(t, c, request(12, 0, 3+i))
 			mustRead(t, c)
 		}
+	}
+}
+
+// TestBrokerIsAskedInTheClientsSession has a client come for a broker whose
+// place this proxy does not know, and never ask for metadata here: behind a
+// load balancer that goes through another proxy.
+func TestBrokerIsAskedInTheClientsSession(t *testing.T) {
+	for name, fromFile := range map[string]bool{"unknown": false, "from a file": true} {
+		t.Run(name, func(t *testing.T) {
+			var authenticated atomic.Bool
+			other := otherBroker(t)
+			boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(func(f []byte) []byte {
+				if f[1] == 36 {
+					authenticated.Store(true)
+				}
+				if f[1] == 12 {
+					t.Error("a request for broker 1 got to another one")
+				}
+				return echo(f)
+			}, func(f []byte) []byte {
+				if !authenticated.Load() {
+					t.Error("asked before the client has authenticated")
+				}
+				return metadataV4(f, 1, other.Host, int(other.Port))
+			}))
+			var change func(p *Proxy, c *route.Config)
+			if fromFile {
+				change = staleRoutes(t, boot, boot.Host)
+			}
+			r := start(t, pair{boot, other}, boot.Addr(), change)
+			c := r.login(t, "b1."+suffix)
+			mustWrite(t, c, append(request(12, 0, 3), request(12, 0, 4)...))
+			mustEnd(t, c)
+			again := r.dial(t, "b1."+suffix)
+			mustWrite(t, again, request(12, 0, 1))
+			if got := mustRead(t, again); !bytes.Contains(got, []byte(whoIsOther)) {
+				t.Errorf("answered by %q", got)
+			}
+		})
+	}
+}
+
+// TestWhatIsUnderWayIsAnsweredBeforeTheClientIsSentElsewhere: only what has not
+// been forwarded is left for the client to send again.
+func TestWhatIsUnderWayIsAnsweredBeforeTheClientIsSentElsewhere(t *testing.T) {
+	other := otherBroker(t)
+	asked := make(chan struct{})
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", func(c net.Conn) {
+		first, err := kafkatest.ReadFrame(c)
+		if err != nil || isQuestion(first) {
+			return
+		}
+		question, err := kafkatest.ReadFrame(c)
+		if err != nil || !isQuestion(question) {
+			t.Errorf("got %q, %v; want a question", question, err)
+			return
+		}
+		close(asked)
+		c.Write(append(kafkatest.Frame(first[4:8], be16(0), make([]byte, 100_000)), metadataV4(question, 1, other.Host, int(other.Port))...))
+		if f, err := kafkatest.ReadFrame(c); err == nil {
+			t.Errorf("got %q", f)
+		}
+	})
+	r := start(t, pair{boot, other}, boot.Addr(), nil)
+	c := r.dial(t, "b1."+suffix)
+	mustWrite(t, c, append(request(17, 1, 1), request(12, 0, 2)...)) // does not wait for the answer
+	<-asked
+	if got := mustRead(t, c); len(got) != 100_006 {
+		t.Errorf("the answer has %d bytes", len(got))
+	}
+	mustEnd(t, c)
+}
+
+// TestSessionsAtTheRightBrokerAreAskedInOnce: the stand-in happens to be the
+// one that was asked for.
+func TestSessionsAtTheRightBrokerAreAskedInOnce(t *testing.T) {
+	var asked atomic.Int32
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(echo, func(f []byte) []byte {
+		asked.Add(1)
+		return metadataV4(f, 1, "broker-0.upstream.test", 9092)
+	}))
+	r := start(t, boot, boot.Addr(), nil)
+	c := r.login(t, "b1."+suffix)
+	for i := range 5 {
+		f := request(12, 0, i, bytes.Repeat([]byte{byte(i)}, 1000*i))
+		mustWrite(t, c, f)
+		if got := mustRead(t, c); !bytes.Equal(got[4:], f[4:]) {
+			t.Fatal("an answer has changed")
+		}
+	}
+	if n := asked.Load(); n != 1 || r.Stats().Brokers != 1 {
+		t.Errorf("asked %d times, %d brokers known", n, r.Stats().Brokers)
+	}
+	c.Close()
+	r.log.wait(t, "connection closed", "sni=b1.")
+	if st := r.Stats(); st.Responses != 7 || st.Rewritten != 0 {
+		t.Errorf("%d answers to the client counted, %d rewritten", st.Responses, st.Rewritten)
+	}
+}
+
+// TestNameThatIsNoBrokersStaysWithTheBootstrapServer is a client that uses
+// another name to bootstrap by.
+func TestNameThatIsNoBrokersStaysWithTheBootstrapServer(t *testing.T) {
+	var asked atomic.Int32
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(echo, func(f []byte) []byte {
+		asked.Add(1)
+		return metadataV4(f, 0, "broker-0.upstream.test", 9092)
+	}))
+	r := start(t, boot, boot.Addr(), nil)
+	c := r.login(t, "all."+suffix)
+	for i := range 5 {
+		mustWrite(t, c, request(12, 0, i))
+		mustRead(t, c)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want 1 for now", n)
+	}
+}
+
+// TestBrokerThatEndsSessionsInWhichItIsAskedIsNotAskedAgain: nothing is better
+// then than it would be without asking, nor worse.
+func TestBrokerThatEndsSessionsInWhichItIsAskedIsNotAskedAgain(t *testing.T) {
+	var asked atomic.Int32
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(echo, func([]byte) []byte {
+		asked.Add(1)
+		return nil
+	}))
+	r := start(t, boot, boot.Addr(), nil)
+	for range maxSilent {
+		c := r.login(t, "b1."+suffix)
+		mustWrite(t, c, request(12, 0, 1))
+		mustEnd(t, c)
+	}
+	c := r.login(t, "b1."+suffix)
+	mustWrite(t, c, request(12, 0, 1))
+	mustRead(t, c)
+	r.log.wait(t, "level=INFO", "do not tell within clients' sessions")
+	if n := asked.Load(); n != maxSilent {
+		t.Errorf("asked %d times", n)
+	}
+	for phase, n := range r.Stats().Failures {
+		if n > 0 {
+			t.Errorf("%d failures in phase %s", n, phase)
+		}
+	}
+}
+
+// TestUnansweredQuestionDoesNotKeepTheProxyFromEnding has a broker say nothing
+// any more.
+func TestUnansweredQuestionDoesNotKeepTheProxyFromEnding(t *testing.T) {
+	asked := make(chan struct{})
+	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(echo, func(f []byte) []byte {
+		close(asked)
+		return []byte{}
+	}))
+	r := start(t, boot, boot.Addr(), nil)
+	c := r.login(t, "b1."+suffix)
+	mustWrite(t, c, request(12, 0, 1))
+	<-asked
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Shutdown(ctx) }()
+	cancel()
+	if err := <-done; err != context.Canceled {
+		t.Errorf("Shutdown: %v", err)
 	}
 }

@@ -97,6 +97,17 @@ func (r *rig) dial(t testing.TB, name string, certs ...tls.Certificate) *tls.Con
 	return c
 }
 
+// login connects as a client does that then authenticates with SASL.
+func (r *rig) login(t testing.TB, name string) *tls.Conn {
+	t.Helper()
+	c := r.dial(t, name)
+	for i, key := range []int{17, 36} {
+		mustWrite(t, c, request(key, 1, i))
+		mustRead(t, c)
+	}
+	return c
+}
+
 func (r *rig) tryDial(name string, certs ...tls.Certificate) (*tls.Conn, error) {
 	config := r.ca.ClientConfig(certs...)
 	config.ServerName = name

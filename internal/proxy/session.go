@@ -31,6 +31,7 @@ type session struct {
 	requests  kafka.Requests
 	responses kafka.Responses
 	traffic   traffic
+	askNext   time.Time // when to ask this broker where the route leads
 
 	mu     sync.Mutex
 	wasCut bool     // its connections have been closed from here
@@ -119,6 +120,7 @@ func (s *session) setup(ctx context.Context) error {
 	s.responses = kafka.Responses{Out: s.client, Owed: &s.owed, Names: s.proxy.Routes.Learn, MaxFrame: s.proxy.MaxFrameBytes}
 	s.pumping.Store(true)
 	if s.route.Kind != route.Bootstrap && !s.route.Confirmed {
+		s.requests.Before = s.askHere
 		s.proxy.awaitRoute(s)
 	}
 	if s.draining.Load() { // asked for before there was anything to wake
@@ -191,6 +193,9 @@ func (s *session) pumpRequests() error {
 	return nil
 }
 
+// errDrained ends the requests of a session that drains before the next one.
+var errDrained = errors.New("the session drains")
+
 // forwardRequests returns nil when the session is drained, io.EOF when the
 // client has ended its side, both after a whole request.
 func (s *session) forwardRequests() error {
@@ -210,6 +215,9 @@ func (s *session) forwardRequests() error {
 		}
 		err := forward(s.client, s.broker, s.requests.Forward, &s.traffic.up)
 		s.traffic.requests.Store(s.requests.Frames)
+		if err == errDrained {
+			return nil
+		}
 		if err != nil {
 			return &phaseError{phaseRequest, err}
 		}

@@ -460,8 +460,10 @@ func TestProvisionalSessionEndsBetweenFramesOnceTheTruthIsKnown(t *testing.T) {
 		if f[1] == 3 {
 			return metadataV0(f, 1, other.Host, int(other.Port))
 		}
-		close(arrived)
-		<-release
+		if f[1] == 12 {
+			close(arrived)
+			<-release
+		}
 		return echo(f)
 	}))
 	other = kafkatest.StartBroker(t, "broker-1.upstream.test", kafkatest.Answer(func(f []byte) []byte {
@@ -480,7 +482,7 @@ func TestProvisionalSessionEndsBetweenFramesOnceTheTruthIsKnown(t *testing.T) {
 		}
 	})
 
-	waiting := r.dial(t, "b1."+suffix)
+	waiting := r.login(t, "b1."+suffix)
 	mustWrite(t, waiting, request(12, 0, 1)) // its answer is held back
 	<-arrived
 

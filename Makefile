@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test chaos interop check vuln fuzz bench bench-quick microbench
+.PHONY: help build demo test chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -31,6 +31,9 @@ endif
 
 chaos: ## break everything around the proxy for ten minutes, and see that nothing is lost (Linux)
 	go run ./chaos
+
+scale: ## hold 9 000 idle connections, 2 000 busy ones, and take 5 000 handshakes at once (Linux)
+	go run ./chaos --scale
 
 interop: ## test with real Apache Kafka and real clients (needs Java and Maven)
 	go run ./interop

@@ -55,6 +55,7 @@ type settings struct {
 	race     bool
 	keep     bool
 	list     bool
+	scale    bool
 }
 
 func main() {
@@ -65,6 +66,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 2 && args[0] == standInRole { // started by scale
+		if err := standIn(args[1], os.Stdin, stdout); err != nil {
+			fmt.Fprintf(stderr, "chaos %s: %v\n", standInRole, err)
+			return 1
+		}
+		return 0
+	}
 	s, err := parse(args, stdout, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -77,7 +85,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
-	if err := chaos(ctx, s, stdout); err != nil {
+	do := chaos
+	if s.scale {
+		do = scale
+	}
+	if err := do(ctx, s, stdout); err != nil {
 		if ctx.Err() != nil {
 			err = errors.New("interrupted")
 		}
@@ -95,6 +107,7 @@ func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	fs.DurationVar(&s.duration, "duration", 10*time.Minute, "how long to inject faults; the checks before and after come on top")
 	fs.Uint64Var(&s.seed, "seed", 0, "order and strength of the faults (default: a random one, which is shown)")
 	fs.StringVar(&pattern, "faults", "", "inject only those whose name matches this regular expression, as a whole")
+	fs.BoolVar(&s.scale, "scale", false, "instead of faults, try thousands of connections: idle ones, busy ones, and a burst of handshakes")
 	fs.BoolVar(&s.list, "list", false, "list the faults")
 	fs.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
 	fs.BoolVar(&s.race, "race", false, "build it with the race detector (needs a C compiler)")

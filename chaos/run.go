@@ -85,7 +85,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	defer e.traffic.close()
 
 	if err := st.startProxy(ctx, false); err != nil {
-		return fmt.Errorf("%w\n%s", err, e.lastWords())
+		return fmt.Errorf("%w\n%s", err, lastWords(e.logFile()))
 	}
 	base, err := e.base(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	}
 	took, err := e.traffic.recovered(ctx, patience)
 	if err != nil {
-		return fmt.Errorf("without any fault: %w\n%s", err, e.lastWords())
+		return fmt.Errorf("without any fault: %w\n%s", err, lastWords(e.logFile()))
 	}
 	e.tell("records flow, after %v", took.Round(time.Millisecond))
 
@@ -323,16 +323,16 @@ func (e *experiment) verdict() error {
 	if e.problems.more > 0 {
 		fmt.Fprintf(&b, "  - and %d more of the kind\n", e.problems.more)
 	}
-	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d", e.lastWords(), e.seed)
+	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d", lastWords(e.logFile()), e.seed)
 	return errors.New(b.String())
 }
 
 // lastWords is the end of the proxy's log.
-func (e *experiment) lastWords() string {
-	log, _ := os.ReadFile(e.logFile())
+func lastWords(file string) string {
+	log, _ := os.ReadFile(file)
 	if at := bytes.Index(log, []byte("SIGQUIT")); at > 0 { // what follows is long
 		log = log[:at]
 	}
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-	return fmt.Sprintf("The end of the proxy's log, %s:\n  %s", e.logFile(), strings.Join(lines[max(0, len(lines)-12):], "\n  "))
+	return fmt.Sprintf("The end of the proxy's log, %s:\n  %s", file, strings.Join(lines[max(0, len(lines)-12):], "\n  "))
 }

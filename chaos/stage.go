@@ -57,7 +57,13 @@ func newStage(ctx context.Context, s settings, out io.Writer) (st *stage, err er
 	if st.dir, err = os.MkdirTemp("", "kafka-sni-proxy-chaos-"); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(st.build(ctx), st.startNetwork(), st.writeFiles()); err != nil {
+	if st.binary, err = build(ctx, s, st.dir); err == nil {
+		err = st.startNetwork()
+	}
+	if err == nil {
+		err = st.writeFiles()
+	}
+	if err != nil {
 		st.close()
 		return nil, err
 	}
@@ -84,23 +90,22 @@ func (st *stage) close() {
 }
 
 // build makes the proxy from source, unless there is one already.
-func (st *stage) build(ctx context.Context) (err error) {
-	if st.binary != "" {
-		st.binary, err = filepath.Abs(st.binary)
-		return err
+func build(ctx context.Context, s settings, dir string) (binary string, err error) {
+	if s.binary != "" {
+		return filepath.Abs(s.binary)
 	}
-	st.binary = filepath.Join(st.dir, "kafka-sni-proxy")
-	args := []string{"build", "-buildvcs=false", "-o", st.binary}
+	binary = filepath.Join(dir, "kafka-sni-proxy")
+	args := []string{"build", "-buildvcs=false", "-o", binary}
 	cgo := "CGO_ENABLED=0"
-	if st.race {
+	if s.race {
 		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 	}
 	build := exec.CommandContext(ctx, "go", append(args, "kafka-sni-proxy/cmd/kafka-sni-proxy")...)
 	build.Env = append(os.Environ(), cgo)
 	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the proxy: %w\n%s", err, out)
+		return "", fmt.Errorf("building the proxy: %w\n%s", err, out)
 	}
-	return nil
+	return binary, nil
 }
 
 // startNetwork starts the cluster and the links. The links to brokers have a
@@ -129,15 +134,24 @@ func (st *stage) startNetwork() (err error) {
 	if err != nil {
 		return err
 	}
-	for _, address := range []*string{&st.listen, &st.admin} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") // it frees the port: nobody else has a reason to take it
+	if err := freeAddresses(&st.listen, &st.admin); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(st.dir, "hosts"), []byte(hosts.String()), 0o600)
+}
+
+// freeAddresses finds ports that are free, and that nobody else has a reason to
+// take.
+func freeAddresses(addresses ...*string) error {
+	for _, address := range addresses {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
 		}
 		*address = ln.Addr().String()
 		defer ln.Close()
 	}
-	return os.WriteFile(filepath.Join(st.dir, "hosts"), []byte(hosts.String()), 0o600)
+	return nil
 }
 
 // writeFiles makes the certificates of both sides.
@@ -164,24 +178,27 @@ func (st *stage) writeFiles() error {
 	)
 }
 
-// writeServerCertificate puts a new certificate and its key in the place of the
-// proxy's own, each with a rename.
+// writeServerCertificate puts a new certificate in the place of the proxy's own.
 func (st *stage) writeServerCertificate(authority int) error {
-	cert := st.authorities[authority].Server("*."+suffix, suffix)
+	return writePair(st.dir, "server", st.authorities[authority].Server("*."+suffix, suffix))
+}
+
+// writePair writes a certificate and its key, each with a rename.
+func writePair(dir, name string, cert tls.Certificate) error {
 	key, err := x509.MarshalECPrivateKey(cert.PrivateKey.(*ecdsa.PrivateKey))
 	if err != nil {
 		return err
 	}
-	replace := func(name, kind string, der []byte) error {
-		path := filepath.Join(st.dir, name)
+	replace := func(file, kind string, der []byte) error {
+		path := filepath.Join(dir, file)
 		if err := os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
 			return err
 		}
 		return os.Rename(path+".new", path)
 	}
 	return errors.Join(
-		replace("server_key.pem", "EC PRIVATE KEY", key),
-		replace("server.pem", "CERTIFICATE", cert.Certificate[0]),
+		replace(name+"_key.pem", "EC PRIVATE KEY", key),
+		replace(name+".pem", "CERTIFICATE", cert.Certificate[0]),
 	)
 }
 

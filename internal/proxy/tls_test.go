@@ -12,13 +12,13 @@ import (
 func TestBrokersMustSpeakNewTLS(t *testing.T) {
 	tests := []struct {
 		name   string
-		broker tls.Config
+		broker *tls.Config
 		ok     bool
 	}{
-		{"TLS 1.3", tls.Config{MinVersion: tls.VersionTLS13}, true},
-		{"TLS 1.2 with AEAD", tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: authenticated}, true},
-		{"TLS 1.2 with CBC", tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
-		{"TLS 1.1", tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		{"TLS 1.3", &tls.Config{MinVersion: tls.VersionTLS13}, true},
+		{"TLS 1.2 with AEAD", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: authenticated}, true},
+		{"TLS 1.2 with CBC", &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, false},
+		{"TLS 1.1", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
 	}
 	for _, test := range tests {
 		cluster := kafkatest.Start(t, kafkatest.Options{Brokers: 1, TLS: func(_ int32, config *tls.Config) {

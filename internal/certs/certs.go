@@ -1,9 +1,9 @@
 // Package certs makes and reads the certificates of the proxy.
 //
 // [Generate] writes everything that a first proxy and its first client need
-// into one directory. [LoadKeyPair] and [LoadPool] read PEM files, whoever
-// made them, and when they cannot, say what is wrong with the file in words that
-// can be acted on. [Uncovered] and [CheckUsage] find what a certificate that
+// into one directory. [LoadKeyPair], [LoadPool] and [LoadRevoked] read files,
+// whoever made them, and when they cannot, say what is wrong with the file in
+// words that can be acted on. [Uncovered] and [CheckUsage] find what a certificate that
 // loads well would still be refused for.
 //
 // The package knows nothing of flags: hints that name one are added by the

@@ -34,9 +34,9 @@ func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// LoadPool reads the certificates to trust from a PEM file. At least one must be
-// valid now: bundles keep some that have ended.
-func LoadPool(file string) (*x509.CertPool, error) {
+// LoadAuthorities reads the certificates to trust from a PEM file. At least one
+// must be valid now: bundles keep some that have ended.
+func LoadAuthorities(file string) ([]*x509.Certificate, error) {
 	blocks, err := readPEM(file)
 	if err != nil {
 		return nil, err
@@ -45,21 +45,31 @@ func LoadPool(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
 	var ended error
-	valid := 0
 	for _, cert := range certs {
-		pool.AddCert(cert)
-		if err := checkValidity(file, cert); err != nil {
-			ended = err
-		} else {
-			valid++
+		if ended = checkValidity(file, cert); ended == nil {
+			return certs, nil
 		}
 	}
-	if valid == 0 {
-		return nil, ended
+	return nil, ended
+}
+
+// LoadPool is [LoadAuthorities], for crypto/tls.
+func LoadPool(file string) (*x509.CertPool, error) {
+	authorities, err := LoadAuthorities(file)
+	if err != nil {
+		return nil, err
 	}
-	return pool, nil
+	return Pool(authorities), nil
+}
+
+// Pool makes a pool of certificates.
+func Pool(certs []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, cert := range certs {
+		pool.AddCert(cert)
+	}
+	return pool
 }
 
 // loadChain returns the certificates also when the first one is not valid now,
@@ -99,14 +109,16 @@ func parseCertificates(file string, blocks []*pem.Block) ([]*x509.Certificate, e
 	return certs, nil
 }
 
+// minute is the form of points in time in messages.
+const minute = "2006-01-02 15:04 MST"
+
 func checkValidity(file string, cert *x509.Certificate) error {
-	const day = "2006-01-02 15:04 MST"
 	now := time.Now()
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("%s: the certificate %s ended on %s: renew it", file, title(cert), cert.NotAfter.UTC().Format(day))
+		return fmt.Errorf("%s: the certificate %s ended on %s: renew it", file, title(cert), cert.NotAfter.UTC().Format(minute))
 	case now.Before(cert.NotBefore):
-		return fmt.Errorf("%s: the certificate %s is not valid before %s: is this machine's clock right?", file, title(cert), cert.NotBefore.UTC().Format(day))
+		return fmt.Errorf("%s: the certificate %s is not valid before %s: is this machine's clock right?", file, title(cert), cert.NotBefore.UTC().Format(minute))
 	}
 	return nil
 }
@@ -180,27 +192,36 @@ func matches(chain []*x509.Certificate, key crypto.Signer, certFile, keyFile str
 
 // readPEM returns the PEM blocks in a file, at least one.
 func readPEM(file string) ([]*pem.Block, error) {
+	content, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	blocks := decodePEM(content)
+	if len(blocks) == 0 {
+		return nil, fmt.Errorf("%s %s", file, otherFormat(file, content))
+	}
+	return blocks, nil
+}
+
+func decodePEM(content []byte) (blocks []*pem.Block) {
+	for {
+		var block *pem.Block
+		if block, content = pem.Decode(content); block == nil {
+			return blocks
+		}
+		blocks = append(blocks, block)
+	}
+}
+
+func readFile(file string) ([]byte, error) {
 	content, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &fileError{file, "does not exist", err}
 	case errors.Is(err, fs.ErrPermission):
 		return nil, &fileError{file, "may not be read by this user: look at its owner and mode, and those of its directory", err}
-	case err != nil:
-		return nil, err
 	}
-	var blocks []*pem.Block
-	for rest := content; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		blocks = append(blocks, block)
-	}
-	if len(blocks) == 0 {
-		return nil, fmt.Errorf("%s %s", file, otherFormat(file, content))
-	}
-	return blocks, nil
+	return content, err
 }
 
 // otherFormat says what a file is that is not PEM, as well as one can tell.

@@ -27,7 +27,7 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours:   []string{"internal/proxy", "internal/route", "internal/hosts", "internal/certs"},
-		others: []string{"github.com/spf13/", "github.com/prometheus/", "golang.org/x/"},
+		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
 	"internal/proxy": {
 		ours:   []string{"internal/kafka", "internal/route"},

@@ -19,7 +19,7 @@ import (
 // serveAdmin answers /metrics, /healthz and /readyz until stop is called.
 func serveAdmin(c *config) (stop func()) {
 	server := &http.Server{
-		Handler:           adminHandler(c.proxy),
+		Handler:           adminHandler(c.proxy, c.reloader),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
@@ -38,12 +38,13 @@ func serveAdmin(c *config) (stop func()) {
 	}
 }
 
-func adminHandler(p *proxy.Proxy) http.Handler {
+func adminHandler(p *proxy.Proxy, r *reloader) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		metrics{p},
+		r,
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

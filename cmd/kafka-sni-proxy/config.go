@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +10,13 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"kafka-sni-proxy/internal/certs"
-	"kafka-sni-proxy/internal/hosts"
 	"kafka-sni-proxy/internal/proxy"
 	"kafka-sni-proxy/internal/route"
 )
@@ -28,9 +29,14 @@ type config struct {
 	routes   string       // file to keep routes in; "": none
 	log      *slog.Logger
 	suffix   string
-	mtls     bool
-	// warnings are what is likely to be wrong, but can be meant.
-	warnings []string
+
+	drainTimeout time.Duration
+
+	// What can be reloaded, and who is told.
+	material *material
+	reloader *reloader
+	dialer   *dialer
+	leaf     atomic.Pointer[x509.Certificate] // shown to clients
 }
 
 // configure checks the flags and all that they name: the files are read, the
@@ -38,19 +44,22 @@ type config struct {
 // closed again and nothing has been served.
 func configure(f *flags, stderr io.Writer) (*config, error) {
 	wrong := f.wrong
-	c := &config{warnings: f.doubtful}
+	warnings := f.doubtful
+	c := &config{drainTimeout: f.drainTimeout}
 
 	c.log = newLog(f, stderr, &wrong)
 	c.suffix = checkSuffix(f.sniSuffix, &wrong)
 	upstreams := checkUpstreams(f.upstream, &wrong)
 	rule := checkRule(f.mappingRule, &wrong)
-	table := readHosts(f.hostsFile, &wrong)
 	c.routes = checkRoutesFile(f.routesFile, &wrong)
-	downstream := downstreamTLS(f, c, &wrong)
-	upstream := upstreamTLS(f, c, &wrong)
-	c.mtls = f.mtlsEnable
+	var doubts []string
+	c.material, doubts = loadMaterial(f, c.suffix, &wrong)
+	warnings = append(warnings, doubts...)
 	if f.maxFrameBytes < 1024 || f.maxFrameBytes > math.MaxInt32 {
 		wrong.add("--max-frame-bytes", fmt.Errorf("%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", f.maxFrameBytes, math.MaxInt32))
+	}
+	if f.drainTimeout < 0 {
+		wrong.add("--drain-timeout", fmt.Errorf("%v is less than nothing: choose how long requests under way may take, such as 30s", f.drainTimeout))
 	}
 	if f.force {
 		wrong.add("--force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
@@ -75,12 +84,14 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		return nil, wrong
 	}
 
+	c.leaf.Store(c.material.server.value.Leaf)
+	c.dialer = newDialer(c.material.hosts.value)
 	routes, err := route.New(route.Config{
 		Suffix:         c.suffix,
 		Upstreams:      upstreams,
 		Rule:           rule,
 		AdvertisedPort: int32(advertised),
-		Covers:         func(name string) bool { return len(certs.Uncovered(downstream.Certificates[0].Leaf, name)) == 0 },
+		Covers:         func(name string) bool { return len(certs.Uncovered(c.leaf.Load(), name)) == 0 },
 		Log:            c.log,
 	})
 	if err == nil {
@@ -92,20 +103,21 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	}
 	c.proxy = &proxy.Proxy{
 		Routes:          routes,
-		Downstream:      downstream,
-		Upstream:        upstream,
-		Dial:            newDialer(table).dial,
+		Downstream:      c.material.downstreamTLS(),
+		Upstream:        c.material.upstreamTLS(),
+		Dial:            c.dialer.dial,
 		Log:             c.log,
 		MaxFrameBytes:   f.maxFrameBytes,
 		AllowMissingSNI: f.allowNoSNI,
 	}
+	c.reloader = newReloader(c)
 	c.log.Info("configured",
 		"suffix", c.suffix,
 		"bootstrap", fmt.Sprintf("%s:%d", routes.Bootstrap(), advertised),
 		"upstreams", strings.Join(f.upstream, ","),
-		"mtls", c.mtls,
-		"hosts", table.Len())
-	for _, warning := range c.warnings {
+		"mtls", f.mtlsEnable,
+		"hosts", c.material.hosts.value.Len())
+	for _, warning := range warnings {
 		c.log.Warn(warning)
 	}
 	return c, nil
@@ -183,26 +195,6 @@ func checkRule(rule string, wrong *mistakes) *route.Rule {
 		wrong.add("--broker-mapping-rule", err)
 	}
 	return r
-}
-
-func readHosts(file string, wrong *mistakes) *hosts.Table {
-	if file == "" {
-		return nil
-	}
-	content, err := os.Open(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%s does not exist: correct the path, or leave the flag out to use DNS alone", file)
-	}
-	if err != nil {
-		wrong.add("--hosts-file", err)
-		return nil
-	}
-	defer content.Close()
-	table, err := hosts.Parse(content)
-	if err != nil {
-		wrong.add("--hosts-file "+file, err)
-	}
-	return table
 }
 
 // listen opens a port. It returns nil, not a nil *net.TCPListener, when it

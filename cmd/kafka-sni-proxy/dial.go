@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"kafka-sni-proxy/internal/hosts"
@@ -19,17 +20,19 @@ const keepAlive = 30 * time.Second
 // dialer connects to brokers. Where the hosts file has addresses for a name
 // they are the only ones; otherwise the system resolves it.
 type dialer struct {
-	hosts *hosts.Table
+	hosts atomic.Pointer[hosts.Table]
 	net   net.Dialer
 }
 
 func newDialer(table *hosts.Table) *dialer {
-	return &dialer{hosts: table, net: net.Dialer{KeepAlive: keepAlive}}
+	d := &dialer{net: net.Dialer{KeepAlive: keepAlive}}
+	d.hosts.Store(table)
+	return d
 }
 
 // dial connects to the first of the host's addresses that answers.
 func (d *dialer) dial(ctx context.Context, host string, port int32) (net.Conn, error) {
-	addrs := d.hosts.Lookup(host)
+	addrs := d.hosts.Load().Lookup(host)
 	if addrs == nil {
 		return d.net.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}

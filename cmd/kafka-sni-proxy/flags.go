@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -16,6 +17,7 @@ type flags struct {
 	mtlsEnable     bool
 	mtlsDisable    bool
 	caCerts        string
+	crl            string
 	upstreamCAs    string
 	trustUpstream  bool
 	upstreamCert   string
@@ -27,6 +29,7 @@ type flags struct {
 	maxFrameBytes  int
 	allowNoSNI     bool
 	adminBind      string
+	drainTimeout   time.Duration
 	logLevel       string
 	logFormat      string
 	generateCerts  bool
@@ -53,6 +56,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.mtlsEnable, "mtls-enable", false, "require a certificate from each client, signed by one of --ca-certs")
 	fs.BoolVar(&f.mtlsDisable, "mtls-disable", false, "do not ask clients for certificates (the default)")
 	fs.StringVar(&f.caCerts, "ca-certs", "", "certificate authorities of clients, PEM `file`; needed with --mtls-enable")
+	fs.StringVar(&f.crl, "crl", "", "revocation lists (CRL) by --ca-certs, PEM or DER `file`: clients with a certificate in them are refused")
 
 	fs.StringVar(&f.upstreamCAs, "upstream-ca-certs", "", "certificate authorities of the brokers, PEM `file` (default: those of the system)")
 	fs.BoolVar(&f.trustUpstream, "trust-upstream-certs", false, "do not verify the brokers' certificates: for tests only, since it lets anyone in between read and change everything")
@@ -63,6 +67,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 
 	fs.IntVar(&f.maxFrameBytes, "max-frame-bytes", 100<<20, "longest Kafka request or response, in `bytes`; a longer one ends its connection")
 	fs.StringVar(&f.adminBind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")
+	fs.DurationVar(&f.drainTimeout, "drain-timeout", 30*time.Second, "`time` that requests under way have to be answered once the program was told to end; then their connections are cut")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "`format` of the log: text or json")
 

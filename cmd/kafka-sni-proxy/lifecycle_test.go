@@ -367,6 +367,58 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	p.end(1)
 }
 
+// A client that will never be done holds the end up for as long as it may, and
+// no longer.
+func TestStuckClientsAreCutAfterTheDrainTimeout(t *testing.T) {
+	tests := map[string]func(t *testing.T, c *cluster, conn net.Conn){
+		"half a request": func(t *testing.T, c *cluster, conn net.Conn) {
+			check(t, c.roundTrip(t, conn))
+			_, err := conn.Write(heartbeat[:len(heartbeat)-1])
+			check(t, err)
+		},
+		"no answer from the broker": func(t *testing.T, c *cluster, conn net.Conn) {
+			_, err := conn.Write(heartbeat)
+			check(t, err)
+			c.await(t)
+		},
+		"an answer that it does not read": func(t *testing.T, c *cluster, conn net.Conn) {
+			c.answers <- kafkatest.Frame([]byte{0, 0, 0, 7}, make([]byte, 64<<20)) // more than sockets hold
+			_, err := conn.Write(heartbeat)
+			check(t, err)
+			_, err = io.ReadFull(conn, make([]byte, 1<<20)) // it is under way
+			check(t, err)
+		},
+	}
+	for name, stick := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--drain-timeout", "300ms")
+			stick(t, c, p.connect(false))
+			p.signal(syscall.SIGTERM)
+			p.await("draining .*timeout=300ms connections=1")
+			p.await("level=WARN .*cutting .*connections=1")
+			p.await("connections were cut with requests under way: they took longer than 300ms .--drain-timeout")
+			p.end(1)
+		})
+	}
+}
+
+// Those that have asked for nothing yet, or have all their answers, hold up
+// nothing.
+func TestIdleClientsDoNotHoldTheEndUp(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--drain-timeout", "1h")
+	silent, err := net.Dial("tcp", p.listen)
+	check(t, err)
+	defer silent.Close()
+	check(t, c.roundTrip(t, p.connect(false)))
+	p.connect(false)
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGHUP) // means nothing now
+	p.await("drained")
+	p.end(0)
+}
+
 func TestClientCertificatesAreRequiredWithMTLS(t *testing.T) {
 	c := newCluster(t)
 	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem", "--mtls-enable", "--ca-certs", "ca.pem")

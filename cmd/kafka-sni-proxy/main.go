@@ -5,8 +5,8 @@
 // The files of this package follow the start of the program: flags.go (the
 // command line and the environment), then either generate.go (--generate-certs)
 // or config.go with tls.go, dial.go and routes.go (everything checked and made
-// ready),
-// serve.go (until a signal) and admin.go (metrics and health, on the side).
+// ready), serve.go (until a signal), with reload.go, source.go and watch.go
+// (files that change) and admin.go (metrics and health) on the side.
 package main
 
 import (
@@ -106,7 +106,9 @@ Environment:
 
 Signals:
   SIGTERM, SIGINT   take no new connections, let requests under way be answered, and end;
-                    a second signal, or ` + drainTimeoutText + `, ends at once
+                    a second signal, or the end of --drain-timeout, ends at once
+  SIGHUP            read the certificates, authorities, revocation lists and the hosts file again, as is
+                    also done when they change; connections go on, new ones get what is new
 
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered

@@ -73,16 +73,7 @@ func openRoutes(table *route.Table, path string) error {
 // keepRoutes saves routes when there are new ones, until stop is called, which
 // saves what is left.
 func keepRoutes(table *route.Table, path string, log *slog.Logger) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		saveRoutes(ctx, table, path, log)
-	}()
-	return func() {
-		cancel()
-		<-ended
-	}
+	return inBackground(func(ctx context.Context) { saveRoutes(ctx, table, path, log) })
 }
 
 func saveRoutes(ctx context.Context, table *route.Table, path string, log *slog.Logger) {

@@ -2,48 +2,47 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
-)
-
-// drainTimeout is how long requests under way may take to be answered once the
-// program was told to end.
-const (
-	drainTimeout     = 30 * time.Second
-	drainTimeoutText = "30 seconds" // in --help
 )
 
 // start checks everything, then serves until a signal.
 func start(ctx context.Context, f *flags, stderr io.Writer) error {
+	s := listenToSignals() // before anything is slow: each has its meaning from the start
+	defer s.stop()
 	c, err := configure(f, stderr)
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	debug.FreeOSMemory() // what reading certificates has left, half of all there is
-	return serve(ctx, c)
+	return serve(ctx, c, s)
 }
 
-// serve runs the proxy until a signal or the end of ctx, then drains it:
-//
-//  1. /readyz says no, so that load balancers look elsewhere.
-//  2. The port is closed, and of the connections there are, no more requests are
-//     read. What brokers owe is still delivered.
-//  3. Connections are closed as they have nothing left to deliver. When all are,
-//     serve returns nil.
-//  4. When that takes longer than drainTimeout, or a second signal comes, what is
-//     left is cut, and the error says so.
-func serve(ctx context.Context, c *config) error {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(signals)
+// signals are what the program is told from outside.
+type signals struct {
+	end    chan os.Signal
+	reload chan os.Signal
+}
 
+func listenToSignals() signals {
+	s := signals{end: make(chan os.Signal, 2), reload: make(chan os.Signal, 1)}
+	signal.Notify(s.end, syscall.SIGTERM, os.Interrupt)
+	signal.Notify(s.reload, syscall.SIGHUP)
+	return s
+}
+
+func (s signals) stop() {
+	signal.Stop(s.end)
+	signal.Stop(s.reload)
+}
+
+// serve runs the proxy until a signal or the end of ctx, and then drains it.
+func serve(ctx context.Context, c *config, s signals) error {
 	if c.admin != nil {
 		stop := serveAdmin(c)
 		defer stop()
@@ -52,6 +51,8 @@ func serve(ctx context.Context, c *config) error {
 		stop := keepRoutes(c.proxy.Routes, c.routes, c.log)
 		defer stop()
 	}
+	stop := inBackground(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
+	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- c.proxy.Serve(context.WithoutCancel(ctx), c.listener) }()
 	c.log.Info("listening", "address", c.listener.Addr().String())
@@ -59,13 +60,27 @@ func serve(ctx context.Context, c *config) error {
 	select {
 	case err := <-ended: // only when the port was closed under it
 		return fmt.Errorf("serving %s: %w", c.listener.Addr(), err)
-	case s := <-signals:
-		c.log.Info("draining", "signal", s.String(), "timeout", drainTimeout, "connections", c.proxy.Stats().Active)
+	case s := <-s.end:
+		c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
 	case <-ctx.Done():
-		c.log.Info("draining", "timeout", drainTimeout, "connections", c.proxy.Stats().Active)
+		c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
 	}
+	err := drain(c, s.end)
+	<-ended
+	return err
+}
 
-	patience, cut := context.WithTimeoutCause(context.WithoutCancel(ctx), drainTimeout, errors.New("it took longer than "+drainTimeoutText))
+// drain ends what serve has begun:
+//
+//  1. /readyz says no, so that load balancers look elsewhere.
+//  2. The port is closed, and of the connections there are, no more requests are
+//     read. What brokers owe is still delivered.
+//  3. Connections are closed as they have nothing left to deliver. When all are,
+//     drain returns nil.
+//  4. When that takes longer than --drain-timeout, or another signal comes, what
+//     is left is cut, and the error says so.
+func drain(c *config, signals <-chan os.Signal) error {
+	patience, cut := context.WithTimeoutCause(context.Background(), c.drainTimeout, fmt.Errorf("they took longer than %v (--drain-timeout)", c.drainTimeout))
 	defer cut()
 	patience, second := context.WithCancelCause(patience)
 	defer second(nil)
@@ -76,11 +91,23 @@ func serve(ctx context.Context, c *config) error {
 		case <-patience.Done():
 		}
 	}()
-	err := c.proxy.Shutdown(patience)
-	<-ended
-	if err != nil {
+	if err := c.proxy.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))
 	}
 	c.log.Info("drained")
 	return nil
+}
+
+// inBackground runs work until stop is called, which waits for its end.
+func inBackground(work func(ctx context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		work(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
 }

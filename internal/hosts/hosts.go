@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -51,6 +52,17 @@ func (t *Table) Len() int {
 		return 0
 	}
 	return len(t.exact) + len(t.wildcards)
+}
+
+// Equal reports whether two tables answer everything alike.
+func (t *Table) Equal(other *Table) bool {
+	if t == nil || other == nil {
+		return t == other
+	}
+	return maps.EqualFunc(t.exact, other.exact, slices.Equal) &&
+		slices.EqualFunc(t.wildcards, other.wildcards, func(a, b wildcard) bool {
+			return a.pattern == b.pattern && slices.Equal(a.addrs, b.addrs)
+		})
 }
 
 // Lookup returns the addresses for a host name in the order in which to try

@@ -61,7 +61,7 @@ func (p *Proxy) dialOne(ctx context.Context, a route.Address, left int) (*side, 
 		return nil, &phaseError{phaseDial, fmt.Errorf("connecting to broker %s: %w", a, err)}
 	}
 	w := newWire(conn)
-	s := newSide(w, tls.Client(w, p.upstreamFor(a.Host)))
+	s := newSide(w, tls.Client(w, p.upstream.Load().to(a.Host)))
 	if err := s.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, &phaseError{phaseUpstreamTLS, fmt.Errorf("TLS with broker %s at %s: %w%s", a, conn.RemoteAddr(), err, certificateShown(err))}
@@ -162,14 +162,21 @@ func (f *failures) sort(addresses []route.Address) []route.Address {
 	return sorted
 }
 
-// upstreamFor returns the TLS configuration for a broker. It is verified by its
-// host name, never by the address that the host name led to.
-func (p *Proxy) upstreamFor(host string) *tls.Config {
-	if c, ok := p.upstreams.Load(host); ok {
+// upstreamTLS is the TLS configuration towards brokers, and what was made of it
+// for each of them.
+type upstreamTLS struct {
+	config *tls.Config
+	byHost sync.Map // of *tls.Config
+}
+
+// to returns the configuration for a broker. It is verified by its host name,
+// never by the address that the host name led to.
+func (u *upstreamTLS) to(host string) *tls.Config {
+	if c, ok := u.byHost.Load(host); ok {
 		return c.(*tls.Config)
 	}
-	config := p.upstream.Clone()
+	config := u.config.Clone()
 	config.ServerName = host
-	c, _ := p.upstreams.LoadOrStore(host, config)
+	c, _ := u.byHost.LoadOrStore(host, config)
 	return c.(*tls.Config)
 }

@@ -42,8 +42,5 @@ func (p *Proxy) routeHello(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		w.refuse(unrecognizedName)
 		return nil, w.hello.err
 	}
-	if p.Downstream.GetConfigForClient != nil {
-		return p.Downstream.GetConfigForClient(hello)
-	}
-	return nil, nil
+	return p.reloaded.Load(), nil // the keys of session tickets stay those of p.downstream
 }

@@ -46,14 +46,14 @@ func TestPanicsEndOneSession(t *testing.T) {
 	}))
 	both := pair{boot, other}
 	learned := func(string, route.Address) { panic("learn hook") }
-	hello := func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+	hello := func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if strings.HasPrefix(h.ServerName, "panic.") {
 			panic("hello hook")
 		}
 		return nil, nil
 	}
 	r := start(t, both, boot.Addr(), func(p *Proxy, _ *route.Config) {
-		p.Downstream.GetConfigForClient = hello
+		p.Downstream.GetCertificate = hello
 		p.Dial = func(ctx context.Context, host string, port int32) (net.Conn, error) {
 			if dialPanics.Load() {
 				panic("dial hook")

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kafka-sni-proxy/internal/route"
@@ -28,13 +29,13 @@ import (
 
 // Proxy serves Kafka clients. Routes, Downstream and Upstream are required;
 // the other fields have useful zero values. Nothing may be changed once Serve
-// was called.
+// was called, but by Reload.
 type Proxy struct {
 	// Routes says where names lead, and learns from responses.
 	Routes *route.Table
 
 	// Downstream is the TLS configuration towards clients: certificates, and
-	// client CAs for mTLS. Its GetConfigForClient may be set, to reload.
+	// client CAs for mTLS. See Reload for those that come later.
 	Downstream *tls.Config
 
 	// Upstream is the TLS configuration towards brokers: root CAs, and a client
@@ -66,9 +67,9 @@ type Proxy struct {
 
 	setup      sync.Once
 	log        *slog.Logger
-	downstream *tls.Config
-	upstream   *tls.Config
-	upstreams  sync.Map // upstream with a broker's name in it, by host
+	downstream *tls.Config                // asks routeHello
+	reloaded   atomic.Pointer[tls.Config] // in place of downstream; nil: none yet
+	upstream   atomic.Pointer[upstreamTLS]
 	failed     failures
 	asking     asking
 	stats      counters
@@ -90,15 +91,9 @@ func (p *Proxy) init() {
 		if p.log == nil {
 			p.log = slog.New(slog.DiscardHandler)
 		}
-		p.downstream = p.Downstream.Clone()
-		p.downstream.MinVersion = max(p.downstream.MinVersion, tls.VersionTLS12)
-		p.downstream.CipherSuites = authenticated
-		p.downstream.DynamicRecordSizingDisabled = true // full records from the start
+		p.downstream = prepare(p.Downstream)
 		p.downstream.GetConfigForClient = p.routeHello
-		p.upstream = p.Upstream.Clone()
-		p.upstream.MinVersion = max(p.upstream.MinVersion, tls.VersionTLS12)
-		p.upstream.CipherSuites = authenticated
-		p.upstream.DynamicRecordSizingDisabled = true
+		p.upstream.Store(&upstreamTLS{config: prepare(p.Upstream)})
 		p.sessions = map[*session]struct{}{}
 		p.provisional = map[string]map[*session]struct{}{}
 		p.listeners = map[net.Listener]struct{}{}
@@ -117,6 +112,32 @@ var authenticated = []uint16{
 	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
+// prepare returns the configuration with what this package insists on.
+func prepare(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	config.CipherSuites = authenticated
+	config.DynamicRecordSizingDisabled = true // full records from the start
+	return config
+}
+
+// Reload has connections from now on use other TLS configurations; nil leaves
+// one as it is. The connections there are go on as they began.
+//
+// Clients may still resume their TLS sessions: ClientCAs and VerifyConnection of
+// the new configuration are asked then too. Towards brokers, sessions are as the
+// ClientSessionCache remembers them, their client certificate included: a new
+// certificate wants a new cache.
+func (p *Proxy) Reload(downstream, upstream *tls.Config) {
+	p.init()
+	if downstream != nil {
+		p.reloaded.Store(prepare(downstream))
+	}
+	if upstream != nil {
+		p.upstream.Store(&upstreamTLS{config: prepare(upstream)})
+	}
 }
 
 // errDraining ends Serve when Shutdown was called before it.
@@ -210,6 +231,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	case <-gone:
 		return nil
 	case <-ctx.Done():
+		p.log.Warn("cutting the connections that have not ended", "connections", p.Stats().Active)
 		p.force()
 		<-gone
 		return ctx.Err()

@@ -323,7 +323,7 @@ func (e *experiment) verdict() error {
 	if e.problems.more > 0 {
 		fmt.Fprintf(&b, "  - and %d more of the kind\n", e.problems.more)
 	}
-	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d", lastWords(e.logFile()), e.seed)
+	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d --duration %v --faults '%s'", lastWords(e.logFile()), e.seed, e.duration, e.faults)
 	return errors.New(b.String())
 }
 

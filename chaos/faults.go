@@ -177,6 +177,7 @@ var others = []fault{
 	{name: "silent-connections", what: "300 connections are opened and say nothing", inject: silentConnections},
 	{name: "hostile-clients", what: "40 clients send something other than TLS, half a handshake, or lengths that lie", inject: hostileClients},
 	{name: "no-descriptors", what: "connections are reset, and the proxy may not open a descriptor more", inject: noDescriptors},
+	{name: "new-certificate", what: "the certificate is replaced by one of another authority, then SIGHUP", inject: newCertificate},
 	{name: "proxy-pause", what: "the proxy is stopped and goes on (SIGSTOP, SIGCONT)", inject: proxyPause},
 	{name: "proxy-restart", what: "the proxy drains, ends with 0 and is started again (SIGTERM)", restarts: true, inject: proxyRestart},
 	{name: "proxy-kill", what: "the proxy is killed and started again (SIGKILL)", restarts: true, inject: proxyKill},
@@ -316,6 +317,26 @@ func noDescriptors(ctx context.Context, e *experiment) (string, error) {
 	err = e.hold(ctx)
 	_, undone := limitFiles(pid, before)
 	return fmt.Sprintf("%d connections had to come back", n), errors.Join(err, undone)
+}
+
+func newCertificate(ctx context.Context, e *experiment) (string, error) {
+	e.authority = 1 - e.authority
+	if err := e.writeServerCertificate(e.authority); err != nil {
+		return "", err
+	}
+	if err := e.proxy.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return "", err
+	}
+	config := e.authorities[e.authority].ClientConfig(e.clientTLS.Certificates...)
+	config.ServerName = "bootstrap." + suffix
+	err := e.proxy.await(ctx, 10*time.Second, "the new certificate is not shown", func() error {
+		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", e.listen, config)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+	return fmt.Sprintf("signed by authority %d", e.authority), err
 }
 
 func proxyPause(ctx context.Context, e *experiment) (string, error) {

@@ -23,10 +23,11 @@ const patience = 30 * time.Second
 // experiment is one run.
 type experiment struct {
 	*stage
-	traffic  *traffic
-	problems *problems
-	results  map[string]*result
-	strength float64
+	traffic   *traffic
+	problems  *problems
+	results   map[string]*result
+	strength  float64
+	authority int // that signed the proxy's certificate
 	// afterwards, when not nil, is what a fault wants done after the recovery.
 	afterwards func()
 }

@@ -8,11 +8,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -23,6 +21,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -221,6 +220,36 @@ func TestClientCertificatesAreVerified(t *testing.T) {
 	}
 }
 
+// A new revocation list counts for new handshakes and for sessions that began
+// before it, and the rest of what TLS is like stays as it was.
+func TestRevokedClientsAreRefusedWithTheSessionsTheyHave(t *testing.T) {
+	var ca authority
+	p := newTLSTarget(t, func(dir string) {
+		ca = authorityIn(t, dir)
+		ca.revoke(t, filepath.Join(dir, "crl.pem"), time.Now().Add(time.Hour), 66)
+	}, "--mtls-enable", "--ca-certs", "ca.pem", "--crl", "crl.pem")
+	leaf := &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	sign(t, p.dir, "leaver", key, leaf)
+	sessions := t.TempDir()
+	certificate := []string{"-cert", filepath.Join(p.dir, "leaver.pem"), "-key", filepath.Join(p.dir, "leaver_key.pem")}
+	versions := []string{"-tls1_2", "-tls1_3"}
+	for _, version := range versions {
+		p.accepts(nil, append(certificate, version, "-sess_out", sessions+version)...)
+	}
+	ca.revoke(t, filepath.Join(p.dir, "crl.pem"), time.Now().Add(time.Hour), 66, leaf.SerialNumber.Int64())
+	p.signal(syscall.SIGHUP)
+	p.await(`msg=reloaded .*revoked=2`)
+	for _, version := range versions {
+		p.refuses("alert bad certificate", append(certificate, version)...)
+		p.refuses("alert bad certificate", append(certificate, version, "-sess_in", sessions+version)...)
+		p.accepts(nil, version, "-cert", filepath.Join(p.dir, "client.pem"), "-key", filepath.Join(p.dir, "client_key.pem"))
+	}
+	p.refuses("alert handshake failure", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA")
+	p.refuses("alert protocol version|unknown option", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
+}
+
 // What a client sends by mistake may be a password. Nothing of it goes into the
 // log, and nothing of it comes back.
 func TestWhatIsNotTLSIsNeitherLoggedNorAnswered(t *testing.T) {
@@ -257,10 +286,7 @@ func TestWhatIsNotTLSIsNeitherLoggedNorAnswered(t *testing.T) {
 // writes both there. What the template leaves out is as it should be.
 func sign(t *testing.T, dir, name string, key crypto.Signer, template *x509.Certificate) {
 	t.Helper()
-	ca, err := tls.LoadX509KeyPair(filepath.Join(dir, "ca.pem"), filepath.Join(dir, "ca_key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := authorityIn(t, dir)
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	template.Subject = pkix.Name{CommonName: name}
 	template.KeyUsage = x509.KeyUsageDigitalSignature
@@ -270,20 +296,14 @@ func sign(t *testing.T, dir, name string, key crypto.Signer, template *x509.Cert
 	if template.NotAfter.IsZero() {
 		template.NotAfter = time.Now().Add(24 * time.Hour)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Leaf, key.Public(), ca.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	check(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	check(t, err)
 	for file, block := range map[string]*pem.Block{
 		name + ".pem":     {Type: "CERTIFICATE", Bytes: der},
 		name + "_key.pem": {Type: "PRIVATE KEY", Bytes: private},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(fmt.Errorf("writing %s: %w", file, err))
-		}
+		check(t, os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600))
 	}
 }

@@ -104,6 +104,8 @@ var (
 	metricAcceptErrors = metric("accept_errors_total", "Client connections that could not be accepted, for want of file descriptors for instance.")
 	metricActive       = metric("connections", "Client connections now open.")
 	metricFailures     = metric("connection_failures_total", "Client connections that ended with an error, by the phase it happened in.", "phase")
+	metricRefused      = metric("connections_refused_total", "Client connections reset on arrival, by the limit that they would have exceeded.", "limit")
+	metricRetired      = metric("connections_retired_total", "Client connections ended in good order, for being idle or old.", "reason")
 	metricPanics       = metric("panics_total", "Panics that were caught; each has ended one connection at the most, and is a bug.")
 	metricBytes        = metric("bytes_total", "Plaintext bytes forwarded: requests towards brokers, responses towards clients.", "kind")
 	metricFrames       = metric("frames_total", "Kafka frames forwarded: requests towards brokers, responses towards clients.", "kind")
@@ -136,6 +138,12 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	send(metricActive, prometheus.GaugeValue, float64(s.Active))
 	for phase, n := range s.Failures {
 		send(metricFailures, prometheus.CounterValue, float64(n), phase)
+	}
+	for limit, n := range s.Refused {
+		send(metricRefused, prometheus.CounterValue, float64(n), limit)
+	}
+	for reason, n := range s.Retired {
+		send(metricRetired, prometheus.CounterValue, float64(n), reason)
 	}
 	send(metricPanics, prometheus.CounterValue, float64(s.Panics))
 	send(metricBytes, prometheus.CounterValue, float64(s.RequestBytes), "request")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -61,6 +60,7 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	if f.drainTimeout < 0 {
 		wrong.add("--drain-timeout", fmt.Errorf("%v is less than nothing: choose how long requests under way may take, such as 30s", f.drainTimeout))
 	}
+	checkLimits(f, &wrong)
 	if f.force {
 		wrong.add("--force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
 	}
@@ -109,6 +109,14 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		Log:             c.log,
 		MaxFrameBytes:   f.maxFrameBytes,
 		AllowMissingSNI: f.allowNoSNI,
+
+		HandshakeTimeout:        f.timeouts.handshake,
+		DialTimeout:             f.timeouts.dial,
+		IdleTimeout:             f.timeouts.idle,
+		MaxConnectionAge:        f.timeouts.age,
+		TCPUserTimeout:          f.timeouts.tcpUser,
+		MaxConnections:          f.maxConnections,
+		MaxHandshakesPerAddress: f.maxHandshakes,
 	}
 	c.reloader = newReloader(c)
 	c.log.Info("configured",
@@ -121,6 +129,36 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		c.log.Warn(warning)
 	}
 	return c, nil
+}
+
+// checkLimits checks the timeouts and the numbers of connections. What is shorter
+// than a second is a mistake in the unit.
+func checkLimits(f *flags, wrong *mistakes) {
+	for _, limit := range []struct {
+		flag     string
+		value    time.Duration
+		required bool
+	}{
+		{"--handshake-timeout", f.timeouts.handshake, true},
+		{"--dial-timeout", f.timeouts.dial, true},
+		{"--idle-timeout", f.timeouts.idle, false},
+		{"--max-connection-age", f.timeouts.age, false},
+		{"--tcp-user-timeout", f.timeouts.tcpUser, false},
+	} {
+		switch {
+		case limit.value >= time.Second, limit.value == 0 && !limit.required:
+		case limit.required:
+			wrong.add(limit.flag, fmt.Errorf("%s is too short: choose a second or more, such as 10s", limit.value))
+		default:
+			wrong.add(limit.flag, fmt.Errorf("%s is too short: choose a second or more, such as 10m, or 0 for none", limit.value))
+		}
+	}
+	if f.maxConnections < 0 {
+		wrong.add("--max-connections", fmt.Errorf("%d is not a number of connections: choose 1 or more, or 0 for no limit", f.maxConnections))
+	}
+	if f.maxHandshakes < 0 {
+		wrong.add("--max-handshakes-per-address", fmt.Errorf("%d is not a number of handshakes: choose 1 or more, or 0 for no limit", f.maxHandshakes))
+	}
 }
 
 func (c *config) close() {
@@ -204,7 +242,7 @@ func listen(flag, address string, wrong *mistakes) net.Listener {
 		wrong.add(flag, errBind(address))
 		return nil
 	}
-	ln, err := (&net.ListenConfig{KeepAlive: keepAlive}).Listen(context.Background(), "tcp", address)
+	ln, err := net.Listen("tcp", address)
 	if err == nil {
 		return ln
 	}

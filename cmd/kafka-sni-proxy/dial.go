@@ -13,10 +13,6 @@ import (
 	"kafka-sni-proxy/internal/hosts"
 )
 
-// keepAlive is how often idle connections are probed, on both sides. Load
-// balancers commonly forget a connection after minutes.
-const keepAlive = 30 * time.Second
-
 // dialer connects to brokers. Where the hosts file has addresses for a name
 // they are the only ones; otherwise the system resolves it.
 type dialer struct {
@@ -24,8 +20,9 @@ type dialer struct {
 	net   net.Dialer
 }
 
+// newDialer leaves probing for peers that are gone to internal/proxy.
 func newDialer(table *hosts.Table) *dialer {
-	d := &dialer{net: net.Dialer{KeepAlive: keepAlive}}
+	d := &dialer{net: net.Dialer{KeepAlive: -1}}
 	d.hosts.Store(table)
 	return d
 }

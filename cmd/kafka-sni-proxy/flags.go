@@ -27,6 +27,9 @@ type flags struct {
 	routesFile     string
 	advertisedPort int
 	maxFrameBytes  int
+	timeouts       timeouts
+	maxConnections int
+	maxHandshakes  int
 	allowNoSNI     bool
 	adminBind      string
 	drainTimeout   time.Duration
@@ -38,6 +41,12 @@ type flags struct {
 	// What readEnvironment found.
 	wrong    mistakes
 	doubtful []string
+}
+
+// timeouts are how long things may take; those that are not required may be 0,
+// for ever.
+type timeouts struct {
+	handshake, dial, idle, age, tcpUser time.Duration
 }
 
 // define declares the flags in the order in which --help shows them.
@@ -66,6 +75,13 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.routesFile, "routes-file", "", "`file` to keep in it where brokers are, over restarts; made when it is not there (default: brokers are learned anew)")
 
 	fs.IntVar(&f.maxFrameBytes, "max-frame-bytes", 100<<20, "longest Kafka request or response, in `bytes`; a longer one ends its connection")
+	fs.IntVar(&f.maxConnections, "max-connections", 0, "at most `n` client connections at once; further ones are reset (default: no limit)")
+	fs.IntVar(&f.maxHandshakes, "max-handshakes-per-address", 0, "at most `n` handshakes at once from one client address, or IPv6 network of 64 bits; further ones are reset. Not for use behind a load balancer that hides its clients' addresses (default: no limit)")
+	fs.DurationVar(&f.timeouts.handshake, "handshake-timeout", 10*time.Second, "`time` from accepting a client to the end of its TLS handshake")
+	fs.DurationVar(&f.timeouts.dial, "dial-timeout", 10*time.Second, "`time` for each attempt to reach a broker, its TLS handshake included")
+	fs.DurationVar(&f.timeouts.idle, "idle-timeout", 0, "`time` after which a connection without a byte either way is ended, between two frames (default: never)")
+	fs.DurationVar(&f.timeouts.age, "max-connection-age", 0, "`time` after which a connection is ended, between two frames and with nothing owed, give or take a tenth (default: never)")
+	fs.DurationVar(&f.timeouts.tcpUser, "tcp-user-timeout", time.Minute, "`time` after which a client or broker that acknowledges nothing of what it is sent counts as gone; one that just does not read does not; 0 for the system's own time, about 15 minutes (Linux)")
 	fs.StringVar(&f.adminBind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")
 	fs.DurationVar(&f.drainTimeout, "drain-timeout", 30*time.Second, "`time` that requests under way have to be answered once the program was told to end; then their connections are cut")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")

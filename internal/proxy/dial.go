@@ -60,6 +60,7 @@ func (p *Proxy) dialOne(ctx context.Context, a route.Address, left int) (*side, 
 	if err != nil {
 		return nil, &phaseError{phaseDial, fmt.Errorf("connecting to broker %s: %w", a, err)}
 	}
+	p.keepAlive(conn)
 	w := newWire(conn)
 	s := newSide(w, tls.Client(w, p.upstream.Load().to(a.Host)))
 	if err := s.HandshakeContext(ctx); err != nil {

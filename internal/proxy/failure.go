@@ -75,8 +75,9 @@ func (p *Proxy) report(s *session, err error) {
 	attrs = append(attrs, slog.Duration("took", time.Since(s.began).Round(time.Microsecond)))
 
 	var (
-		failed *phaseError
-		broken *panicError
+		failed  *phaseError
+		broken  *panicError
+		retired retirement
 	)
 	switch {
 	case errors.As(err, &broken):
@@ -84,6 +85,8 @@ func (p *Proxy) report(s *session, err error) {
 		attrs = append(attrs, slog.Any("error", broken), slog.String("stack", string(broken.stack)), slog.String("hint", panicHint))
 		p.complain(slog.LevelError, "panic", likeness(broken), "connection ended by a panic", attrs...)
 		return
+	case errors.As(err, &retired):
+		attrs = append(attrs, slog.String("retired", string(retired)))
 	case errors.As(err, &failed):
 		attrs = append(attrs, slog.String("phase", failed.phase.String()), slog.Any("error", err))
 		// Before the pumps run, a peer that goes away is worth knowing about
@@ -140,7 +143,7 @@ func hint(e *phaseError) string {
 	switch {
 	case isTooManyFiles(err):
 		return tooManyFilesHint
-	case errors.Is(err, syscall.ETIMEDOUT) && e.phase > phaseUpstreamTLS:
+	case errors.Is(err, errSilent), errors.Is(err, syscall.ETIMEDOUT) && e.phase > phaseUpstreamTLS:
 		return "one end has stopped answering: the machine is gone, or the network in between"
 	}
 	switch e.phase {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,31 @@ type Proxy struct {
 	// One that has others behind it gets a third. 0: 10 s.
 	DialTimeout time.Duration
 
+	// IdleTimeout ends sessions in which no byte went either way for so long:
+	// between two frames, when nothing is owed; with a frame or an answer under
+	// way, after twice the time. 0: never.
+	IdleTimeout time.Duration
+
+	// MaxConnectionAge ends sessions that are as old, give or take a tenth,
+	// between two frames and with nothing owed. 0: never.
+	MaxConnectionAge time.Duration
+
+	// TCPUserTimeout is for how long a peer may leave data unacknowledged and be
+	// silent. It is checked on Linux alone. 0: as long as the kernel lets it,
+	// which is a quarter of an hour.
+	TCPUserTimeout time.Duration
+
+	// KeepAlive is how peers are probed that have nothing to acknowledge. The
+	// zero value probes after 30 s, every 10 s, 6 times.
+	KeepAlive net.KeepAliveConfig
+
+	// MaxConnections is how many clients may be connected. 0: any number.
+	MaxConnections int
+
+	// MaxHandshakesPerAddress is how many handshakes of one source address, or
+	// one IPv6 network of 64 bits, may be under way. 0: any number.
+	MaxHandshakesPerAddress int
+
 	setup      sync.Once
 	log        *slog.Logger
 	downstream *tls.Config                // asks routeHello
@@ -76,6 +102,8 @@ type Proxy struct {
 	repeats    repeats
 
 	mu          sync.Mutex
+	open        int                  // connections admitted
+	greeting    map[netip.Prefix]int // and of those, in their handshake, by source
 	sessions    map[*session]struct{}
 	provisional map[string]map[*session]struct{} // by the name they wait to be learned
 	listeners   map[net.Listener]struct{}
@@ -94,6 +122,7 @@ func (p *Proxy) init() {
 		p.downstream = prepare(p.Downstream)
 		p.downstream.GetConfigForClient = p.routeHello
 		p.upstream.Store(&upstreamTLS{config: prepare(p.Upstream)})
+		p.greeting = map[netip.Prefix]int{}
 		p.sessions = map[*session]struct{}{}
 		p.provisional = map[string]map[*session]struct{}{}
 		p.listeners = map[net.Listener]struct{}{}
@@ -168,6 +197,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	quiet, over := context.WithCancel(ctx)
 	run := func(f func()) { sessions.Go(func() { p.survive(f) }) }
 	run(func() { p.giveBack(quiet) })
+	run(func() { p.sweep(quiet, ln) })
 	err := p.accept(ctx, ln, run)
 	if err != nil { // not drained
 		cancel()
@@ -186,7 +216,9 @@ func (p *Proxy) accept(ctx context.Context, ln net.Listener, run func(func())) e
 		case err == nil:
 			pause = 0
 			p.stats.accepted.Add(1)
-			run(func() { p.serve(ctx, ln, conn, run) })
+			if source, ok := p.admit(conn); ok {
+				run(func() { p.serve(ctx, ln, conn, source, run) })
+			}
 		case p.isDraining():
 			return nil
 		case ctx.Err() != nil:
@@ -279,6 +311,7 @@ func (p *Proxy) add(s *session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.draining {
+		p.open--
 		return false
 	}
 	p.sessions[s] = struct{}{}
@@ -291,6 +324,7 @@ func (p *Proxy) remove(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.sessions, s)
+	p.open--
 	if waiting := p.provisional[s.route.Name]; waiting != nil {
 		delete(waiting, s)
 		if len(waiting) == 0 {
@@ -342,3 +376,17 @@ func (p *Proxy) endProvisional(name string, is route.Address) {
 
 func (p *Proxy) handshakeTimeout() time.Duration { return cmp.Or(p.HandshakeTimeout, 10*time.Second) }
 func (p *Proxy) dialTimeout() time.Duration      { return cmp.Or(p.DialTimeout, 10*time.Second) }
+
+// keepAlive has the kernel probe a peer while nothing is sent to it, so that one
+// that is gone is noticed and nothing in between forgets the connection.
+func (p *Proxy) keepAlive(conn net.Conn) {
+	config := p.KeepAlive
+	if config == (net.KeepAliveConfig{}) {
+		config = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}
+	}
+	if c, ok := conn.(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok {
+		c.SetKeepAliveConfig(config) // without it a connection works as well
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -32,24 +33,28 @@ type session struct {
 	responses kafka.Responses
 	traffic   traffic
 	askNext   time.Time // when to ask this broker where the route leads
+	watch     watch
 
 	mu     sync.Mutex
 	wasCut bool     // its connections have been closed from here
+	why    error    // what it was ended for from here; nil: its peers, or a shutdown
 	dialed net.Conn // under broker
 
 	pumping  atomic.Bool // requests may be under way: draining has to let them end
 	draining atomic.Bool // no more requests are to be read
+	idle     atomic.Bool // the same, if nothing is under way
 	stopped  atomic.Bool // no more requests will be read
 }
 
 // serve is the life of a connection. What comes before the pumps needs a deep
 // stack, which a goroutine keeps; so the pumps, which wait for hours, get
 // goroutines of their own from run.
-func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, run func(func())) {
+func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, source netip.Prefix, run func(func())) {
+	p.keepAlive(conn)
 	w := newWire(conn)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{proxy: p, listener: ln, began: time.Now(), endSetup: cancel, client: newSide(w, tls.Server(w, p.downstream))}
+	s := &session{proxy: p, listener: ln, began: time.Now(), endSetup: cancel, client: newSide(w, tls.Server(w, p.downstream)), watch: p.newWatch()}
 	if !p.add(s) {
 		conn.Close()
 		return
@@ -57,7 +62,7 @@ func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, run f
 	if ctx.Err() != nil { // since before it was added
 		s.cut()
 	}
-	if err := protect(func() error { return s.setup(ctx) }); err != nil {
+	if err := protect(func() error { return s.setup(ctx, source) }); err != nil {
 		s.end(err)
 		return
 	}
@@ -75,8 +80,8 @@ func (s *session) end(err error) {
 	} else {
 		s.client.wire.Conn.Close()
 	}
-	if s.cut() { // it had been cut before, which has a log line of its own
-		err = nil
+	if s.cut() || err == nil { // what its connections say after a cut is the echo of that
+		err = s.reason()
 	}
 	s.proxy.report(s, err)
 }
@@ -94,6 +99,24 @@ func (s *session) cut() (before bool) {
 	return before
 }
 
+// because notes why the session is ended from here, and reports whether that is
+// the first reason.
+func (s *session) because(why error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.why != nil {
+		return false
+	}
+	s.why = why
+	return true
+}
+
+func (s *session) reason() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.why
+}
+
 // attach makes a connection to the broker part of the session.
 func (s *session) attach(broker *side) {
 	s.broker = broker
@@ -106,8 +129,8 @@ func (s *session) attach(broker *side) {
 }
 
 // setup is all that comes before the first request.
-func (s *session) setup(ctx context.Context) error {
-	if err := s.handshake(); err != nil {
+func (s *session) setup(ctx context.Context, source netip.Prefix) error {
+	if err := s.handshake(source); err != nil {
 		return err
 	}
 	broker, address, err := s.proxy.reach(ctx, &s.route)
@@ -131,7 +154,8 @@ func (s *session) setup(ctx context.Context) error {
 
 // handshake reads the first byte, ends the client's TLS and takes the route
 // that was found on the way.
-func (s *session) handshake() error {
+func (s *session) handshake(source netip.Prefix) error {
+	defer s.proxy.greeted(source)
 	w := s.client.wire
 	w.SetDeadline(time.Now().Add(s.proxy.handshakeTimeout()))
 	first, err := w.peek()
@@ -202,11 +226,15 @@ func (s *session) forwardRequests() error {
 	for {
 		switch err := s.client.await(); {
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.draining.Load():
-			if s.requests.AtBoundary() {
+		case errors.Is(err, os.ErrDeadlineExceeded): // woken
+			draining := s.draining.Load() || s.drainIdle()
+			if draining && s.requests.AtBoundary() {
 				return nil
 			}
-			s.client.rearm() // the rest of a request that is under way
+			s.client.rearm() // for the rest of a request, or because an answer is under way
+			if !draining && s.draining.Load() {
+				s.client.wake() // meant for what rearm has made of it
+			}
 			continue
 		case err == io.EOF && s.requests.AtBoundary():
 			return err
@@ -225,6 +253,17 @@ func (s *session) forwardRequests() error {
 			return nil
 		}
 	}
+}
+
+// drainIdle begins to drain a session that is said to be idle, unless something
+// is under way after all.
+func (s *session) drainIdle() bool {
+	if !s.idle.Swap(false) || !s.requests.AtBoundary() || s.owed.Len() > 0 {
+		return false
+	}
+	s.retire(retiredIdle)
+	s.draining.Store(true)
+	return true
 }
 
 // The requests of a batch wait in cork together, so all of them have to fit what

@@ -199,11 +199,18 @@ func (s *side) closeWrite() {
 // reset closes without a goodbye, as a broker that dies does. To a client that
 // has had no answer yet, a clean end looks as if this were not Kafka at all, and
 // some clients give up then; a reset they try again after.
-func (s *side) reset() {
-	if c, ok := s.wire.Conn.(interface{ SetLinger(sec int) error }); ok {
+func (s *side) reset() { reset(s.wire.Conn) }
+
+func reset(conn net.Conn) {
+	resetOnClose(conn)
+	conn.Close()
+}
+
+// resetOnClose has Close forget what was not sent and reset the connection.
+func resetOnClose(conn net.Conn) {
+	if c, ok := conn.(interface{ SetLinger(sec int) error }); ok {
 		c.SetLinger(0)
 	}
-	s.wire.Conn.Close()
 }
 
 // linger closes in a way that lets the peer have all that was written. Closing

@@ -11,6 +11,13 @@ type Stats struct {
 	Active       int   // connections now
 	Draining     bool  // Shutdown was called
 
+	// Refused counts the connections that were refused on arrival, by the limit
+	// that they would have exceeded: "connections" or "handshakes-per-address".
+	Refused map[string]int64
+	// Retired counts the connections that were ended in good order, by what for:
+	// "idle" or "age".
+	Retired map[string]int64
+
 	Panics int64 // caught, each of which ended one session at the most
 
 	// Failures counts the connections that ended with an error, by the phase it
@@ -46,6 +53,9 @@ func (t *traffic) add(u *traffic) {
 type counters struct {
 	accepted, acceptErrors atomic.Int64
 	panics                 atomic.Int64
+	overConnections        atomic.Int64
+	overHandshakes         atomic.Int64
+	idle, aged             atomic.Int64
 	failures               [len(phaseNames)]atomic.Int64
 	ended                  traffic // of the sessions that are over
 }
@@ -61,10 +71,18 @@ func (p *Proxy) Stats() Stats {
 		sum.add(&s.traffic)
 	}
 	st := Stats{
-		Accepted:         p.stats.accepted.Load(),
-		AcceptErrors:     p.stats.acceptErrors.Load(),
-		Active:           len(p.sessions),
-		Draining:         p.draining,
+		Accepted:     p.stats.accepted.Load(),
+		AcceptErrors: p.stats.acceptErrors.Load(),
+		Active:       len(p.sessions),
+		Draining:     p.draining,
+		Refused: map[string]int64{
+			string(limitConnections): p.stats.overConnections.Load(),
+			string(limitHandshakes):  p.stats.overHandshakes.Load(),
+		},
+		Retired: map[string]int64{
+			string(retiredIdle): p.stats.idle.Load(),
+			string(retiredAge):  p.stats.aged.Load(),
+		},
 		Panics:           p.stats.panics.Load(),
 		Failures:         make(map[string]int64, len(phaseNames)),
 		RequestBytes:     sum.up.Load(),

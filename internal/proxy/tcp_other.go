@@ -1,0 +1,6 @@
+//go:build !linux
+
+package proxy
+
+// unacknowledged is known on Linux alone.
+func (w *wire) unacknowledged() unacknowledged { return unacknowledged{} }

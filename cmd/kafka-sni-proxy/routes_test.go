@@ -51,6 +51,7 @@ func TestRoutesOutliveTheProgram(t *testing.T) {
 			t.Errorf("after %v nothing was restored:\n%s", signal, p.log.String())
 		}
 		conn := p.connectTo("b5."+suffix, false)
+		c.answers <- confirmation(otherName, c.brokerPort(t)) // what was restored, the proxy asks about first
 		c.answers <- heartbeatResponse
 		if _, err := conn.Write(heartbeat); err != nil {
 			t.Fatal(err)
@@ -63,6 +64,17 @@ func TestRoutesOutliveTheProgram(t *testing.T) {
 		p.signal(syscall.SIGTERM)
 		p.end(0)
 	}
+}
+
+// confirmation answers the proxy's own question, which is Metadata v4 with
+// correlation id 0: broker 5 lives at this address.
+func confirmation(host string, port int) []byte {
+	broker := append([]byte{0, 0, 0, 5, 0, byte(len(host))}, host...)
+	broker = append(broker, 0, 0, byte(port>>8), byte(port), 0xff, 0xff) // no rack
+	return kafkatest.Frame(
+		[]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, // correlation id, throttle time, one broker
+		broker,
+		[]byte{0xff, 0xff, 0, 0, 0, 5, 0, 0, 0, 0}) // no cluster id, controller, no topics
 }
 
 func TestDamagedRoutesFileIsSetAsideAndTheProgramStarts(t *testing.T) {

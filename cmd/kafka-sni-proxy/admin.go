@@ -19,7 +19,7 @@ import (
 // serveAdmin answers /metrics, /healthz and /readyz until stop is called.
 func serveAdmin(c *config) (stop func()) {
 	server := &http.Server{
-		Handler:           adminHandler(c.proxy, c.reloader),
+		Handler:           adminHandler(c),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
@@ -38,20 +38,30 @@ func serveAdmin(c *config) (stop func()) {
 	}
 }
 
-func adminHandler(p *proxy.Proxy, r *reloader) http.Handler {
+func adminHandler(c *config) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		metrics{p},
-		r,
+		metrics{c.proxy},
+		c.reloader,
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.Handle("GET /readyz", &readiness{proxy: p})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		if err := checkAlive(r.Context(), c, healthTimeout); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /readyz", &readiness{proxy: c.proxy})
 	return mux
 }
+
+// healthTimeout is how long accepting a client may take before the proxy counts
+// as dead. It pauses for a second when it is out of file descriptors.
+const healthTimeout = 5 * time.Second
 
 // readiness answers whether a new client would be served: the proxy is not
 // draining, and an upstream can be reached. It asks the upstream at most once

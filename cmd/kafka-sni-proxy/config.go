@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math"
 	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"kafka-sni-proxy/internal/certs"
@@ -22,12 +20,11 @@ import (
 
 // config is a configuration without mistakes, ready to be served.
 type config struct {
-	proxy    *proxy.Proxy
-	listener net.Listener
-	admin    net.Listener // nil: none
-	routes   string       // file to keep routes in; "": none
-	log      *slog.Logger
-	suffix   string
+	proxy  *proxy.Proxy
+	places        // where clients and administrators connect
+	routes string // file to keep routes in; "": none
+	log    *slog.Logger
+	suffix string
 
 	drainTimeout time.Duration
 
@@ -64,15 +61,10 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	if f.force {
 		wrong.add("--force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
 	}
-	c.listener = listen("--bind", f.bind, &wrong)
-	if f.adminBind != "" && f.adminBind == f.bind {
-		wrong.add("--admin-bind", fmt.Errorf("%s is the address of --bind: choose another port", f.adminBind))
-	} else if f.adminBind != "" {
-		c.admin = listen("--admin-bind", f.adminBind, &wrong)
-	}
+	c.places = open(f, &wrong, &warnings)
 	advertised := f.advertisedPort
-	if advertised == 0 && c.listener != nil {
-		advertised = c.listener.Addr().(*net.TCPAddr).Port
+	if advertised == 0 && len(c.clients) > 0 {
+		advertised = c.clients[0].Addr().(*net.TCPAddr).Port
 	} else if advertised < 0 || advertised > math.MaxUint16 {
 		wrong.add("--advertised-port", fmt.Errorf("%d is not a port: choose one from 1 to 65535, or 0 for that of --bind", advertised))
 	}
@@ -161,14 +153,6 @@ func checkLimits(f *flags, wrong *mistakes) {
 	}
 }
 
-func (c *config) close() {
-	for _, ln := range []net.Listener{c.listener, c.admin} {
-		if ln != nil {
-			ln.Close()
-		}
-	}
-}
-
 func newLog(f *flags, stderr io.Writer, wrong *mistakes) *slog.Logger {
 	var level slog.Level
 	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, f.logLevel) {
@@ -233,33 +217,4 @@ func checkRule(rule string, wrong *mistakes) *route.Rule {
 		wrong.add("--broker-mapping-rule", err)
 	}
 	return r
-}
-
-// listen opens a port. It returns nil, not a nil *net.TCPListener, when it
-// cannot.
-func listen(flag, address string, wrong *mistakes) net.Listener {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		wrong.add(flag, errBind(address))
-		return nil
-	}
-	ln, err := net.Listen("tcp", address)
-	if err == nil {
-		return ln
-	}
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		err = fmt.Errorf("%s is in use by another program: end that, or choose another port", address)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		err = fmt.Errorf("%s is not an address of this machine: use 0.0.0.0 for all it has", address)
-	case errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%s may not be opened by this user: ports below 1024 are for root; choose another port", address)
-	default:
-		err = fmt.Errorf("%s cannot be listened on: %w", address, err)
-	}
-	wrong.add(flag, err)
-	return nil
-}
-
-func errBind(address string) error {
-	return fmt.Errorf("%q is not address:port: write 0.0.0.0:9092, or :9092, for all addresses", address)
 }

@@ -49,13 +49,15 @@ type timeouts struct {
 	handshake, dial, idle, age, tcpUser time.Duration
 }
 
+const defaultBind = "0.0.0.0:9092"
+
 // define declares the flags in the order in which --help shows them.
 func (f *flags) define(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 
 	fs.StringVar(&f.sniSuffix, "sni-suffix", "", "`domain` under which clients see the brokers; required")
 	fs.StringSliceVar(&f.upstream, "upstream", nil, "bootstrap server of the cluster, `host:port`; comma-separated or repeated, the next is tried when one cannot be reached; required")
-	fs.StringVar(&f.bind, "bind", "0.0.0.0:9092", "`address:port` to listen on for clients")
+	fs.StringVar(&f.bind, "bind", defaultBind, "`address:port` to listen on for clients")
 	fs.IntVar(&f.advertisedPort, "advertised-port", 0, "`port` that clients are told to connect to (default: that of --bind)")
 	fs.StringVar(&f.mappingRule, "broker-mapping-rule", "", "`rule` \"<regex>::<replacement>\", applied to a broker's own host name to make the name that clients see, as in \"^(b[0-9]+)-.*$::${1}.kafka.example.com\" (default, and where the regex does not match: b<id>.<sni-suffix>)")
 	fs.BoolVar(&f.allowNoSNI, "allow-missing-sni", false, "treat clients that send no name in the TLS handshake as if they asked for bootstrap.<sni-suffix>")

@@ -42,11 +42,20 @@ type program struct {
 // ports of its own choice, and waits until it listens.
 func launch(t *testing.T, dir string, args ...string) *program {
 	t.Helper()
+	return launchWith(t, dir, nil, nil, args...)
+}
+
+// launchWith passes files to the program, and starts it by another one, to
+// which its name and arguments are added.
+func launchWith(t *testing.T, dir string, files []*os.File, by []string, args ...string) *program {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	args = append([]string{"--sni-suffix", suffix, "--bind", "127.0.0.1:0", "--admin-bind", "localhost:0"}, args...)
-	p := &program{t: t, dir: dir, cmd: exec.CommandContext(ctx, "kafka-sni-proxy", args...), lines: make(chan string, 100)}
+	line := append(append(slices.Clone(by), "kafka-sni-proxy"), args...)
+	p := &program{t: t, dir: dir, cmd: exec.CommandContext(ctx, line[0], line[1:]...), lines: make(chan string, 100)}
 	p.cmd.Dir = dir
+	p.cmd.ExtraFiles = files
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

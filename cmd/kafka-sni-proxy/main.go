@@ -4,9 +4,10 @@
 //
 // The files of this package follow the start of the program: flags.go (the
 // command line and the environment), then either generate.go (--generate-certs)
-// or config.go with tls.go, dial.go and routes.go (everything checked and made
-// ready), serve.go (until a signal), with reload.go, source.go and watch.go
-// (files that change) and admin.go (metrics and health) on the side.
+// or config.go with listen.go, tls.go, dial.go and routes.go (everything checked
+// and made ready), serve.go (until a signal), with reload.go, source.go and
+// watch.go (files that change), admin.go (metrics and health) and systemd.go on
+// the side.
 package main
 
 import (

@@ -44,7 +44,13 @@ func (r *reloader) run(ctx context.Context, asks <-chan os.Signal) {
 		// Watching begins before reading, so that no change falls in between.
 		w := newWatcher(r.files)
 		if why != due || slices.ContainsFunc(r.c.material.parts(), (*part).stale) {
+			if why == asked {
+				notifyReloading(r.c.log)
+			}
 			r.reload(why == asked)
+			if why == asked {
+				notifyReady(r.c)
+			}
 		}
 		why = w.wait(ctx, asks)
 		w.close()

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // start checks everything, then serves until a signal.
@@ -53,21 +56,31 @@ func serve(ctx context.Context, c *config, s signals) error {
 	}
 	stop := inBackground(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- c.proxy.Serve(context.WithoutCancel(ctx), c.listener) }()
-	c.log.Info("listening", "address", c.listener.Addr().String())
+	ended := make(chan error, len(c.clients))
+	for _, ln := range c.clients {
+		go func() { ended <- c.serveClients(ln) }()
+		c.log.Info("listening", "address", ln.Addr().String())
+	}
+	stop = inBackground(func(ctx context.Context) { feedWatchdog(ctx, c) })
+	defer stop()
+	notifyReady(c)
 
 	select {
 	case err := <-ended: // only when the port was closed under it
-		return fmt.Errorf("serving %s: %w", c.listener.Addr(), err)
+		return err
 	case s := <-s.end:
 		c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
 	case <-ctx.Done():
 		c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
 	}
-	err := drain(c, s.end)
-	<-ended
-	return err
+	return drain(c, s.end)
+}
+
+func (c *config) serveClients(ln net.Listener) error {
+	if err := c.proxy.Serve(context.Background(), ln); err != nil {
+		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
+	}
+	return nil
 }
 
 // drain ends what serve has begun:
@@ -91,6 +104,7 @@ func drain(c *config, signals <-chan os.Signal) error {
 		case <-patience.Done():
 		}
 	}()
+	notify(c.log, daemon.SdNotifyStopping, "STATUS=draining")
 	if err := c.proxy.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))
 	}

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,12 +102,14 @@ type Proxy struct {
 	stats      counters
 	repeats    repeats
 
+	checking sync.Mutex // CheckAccepting
+
 	mu          sync.Mutex
 	open        int                  // connections admitted
 	greeting    map[netip.Prefix]int // and of those, in their handshake, by source
 	sessions    map[*session]struct{}
 	provisional map[string]map[*session]struct{} // by the name they wait to be learned
-	listeners   map[net.Listener]struct{}
+	listeners   map[net.Listener]*door
 	draining    bool
 	running     sync.WaitGroup // Serve calls and sessions
 	force       context.CancelFunc
@@ -125,7 +128,7 @@ func (p *Proxy) init() {
 		p.greeting = map[netip.Prefix]int{}
 		p.sessions = map[*session]struct{}{}
 		p.provisional = map[string]map[*session]struct{}{}
-		p.listeners = map[net.Listener]struct{}{}
+		p.listeners = map[net.Listener]*door{}
 		p.forced, p.force = context.WithCancel(context.Background())
 		p.Routes.OnLearn(p.endProvisional)
 	})
@@ -180,7 +183,8 @@ var errDraining = errors.New("the proxy is shutting down")
 // a pause and never ends Serve.
 func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	p.init()
-	if !p.listening(ln) {
+	d := p.listening(ln)
+	if d == nil {
 		ln.Close()
 		return errDraining
 	}
@@ -198,7 +202,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 	run := func(f func()) { sessions.Go(func() { p.survive(f) }) }
 	run(func() { p.giveBack(quiet) })
 	run(func() { p.sweep(quiet, ln) })
-	err := p.accept(ctx, ln, run)
+	err := p.accept(ctx, ln, d, run)
 	if err != nil { // not drained
 		cancel()
 	}
@@ -209,7 +213,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 
 // accept starts a session for each client. It returns nil when the proxy
 // drains. What the sessions do is run by run.
-func (p *Proxy) accept(ctx context.Context, ln net.Listener, run func(func())) error {
+func (p *Proxy) accept(ctx context.Context, ln net.Listener, d *door, run func(func())) error {
 	for pause := time.Duration(0); ; {
 		conn, err := ln.Accept()
 		switch {
@@ -223,6 +227,8 @@ func (p *Proxy) accept(ctx context.Context, ln net.Listener, run func(func())) e
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			d.answer(ln)
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept: %w", err)
 		default:
@@ -281,15 +287,17 @@ func (p *Proxy) CheckUpstream(ctx context.Context) error {
 	return up.Close()
 }
 
-func (p *Proxy) listening(ln net.Listener) bool {
+// listening registers a listener. It returns nil when the proxy drains.
+func (p *Proxy) listening(ln net.Listener) *door {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.draining {
-		return false
+		return nil
 	}
-	p.listeners[ln] = struct{}{}
+	d := &door{woken: make(chan struct{}, 1)}
+	p.listeners[ln] = d
 	p.running.Add(1)
-	return true
+	return d
 }
 
 func (p *Proxy) notListening(ln net.Listener) {

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/activation"
+)
+
+// places are where the program is connected to.
+type places struct {
+	clients []net.Listener // TCP
+	admin   net.Listener   // nil: none
+}
+
+// adminSocket is the name of the admin port among those that are passed: in
+// systemd's terms its FileDescriptorName.
+const adminSocket = "admin"
+
+// open opens the ports that the flags name. Where systemd has passed sockets
+// (sd_listen_fds(3)) those are used instead: the one with the name "admin" for
+// the admin port, all others for clients.
+func open(f *flags, wrong *mistakes, warnings *[]string) places {
+	p := passed(wrong)
+	switch {
+	case len(p.clients) == 0:
+		if ln := listen("--bind", f.bind, wrong); ln != nil {
+			p.clients = []net.Listener{ln}
+		}
+	case f.bind != defaultBind:
+		*warnings = append(*warnings, fmt.Sprintf("--bind does nothing: sockets were passed to this program, and it listens on %s", p.clients[0].Addr()))
+	}
+	switch {
+	case f.adminBind == "":
+	case p.admin != nil:
+		*warnings = append(*warnings, fmt.Sprintf("--admin-bind does nothing: a socket was passed to this program, and it listens on %s", p.admin.Addr()))
+	case f.adminBind == f.bind:
+		wrong.add("--admin-bind", fmt.Errorf("%s is the address of --bind: choose another port", f.adminBind))
+	default:
+		p.admin = listen("--admin-bind", f.adminBind, wrong)
+	}
+	return p
+}
+
+// passed returns the sockets that the program was started with.
+func passed(wrong *mistakes) (p places) {
+	for _, file := range activation.Files(true) {
+		ln, err := net.FileListener(file) // a copy
+		file.Close()
+		_, tcp := ln.(*net.TCPListener)
+		switch {
+		case err != nil || !tcp && file.Name() != adminSocket:
+			wrong.add("--bind", fmt.Errorf("the socket %q that was passed to this program cannot be used: it has to listen on TCP (ListenStream=, and no Accept=yes)", file.Name()))
+			if ln != nil {
+				ln.Close()
+			}
+		case file.Name() == adminSocket:
+			p.admin = ln
+		default:
+			p.clients = append(p.clients, ln)
+		}
+	}
+	return p
+}
+
+func (p places) close() {
+	for _, ln := range p.clients {
+		ln.Close()
+	}
+	if p.admin != nil {
+		p.admin.Close()
+	}
+}
+
+// listen opens a port. It returns nil, not a nil *net.TCPListener, when it
+// cannot.
+func listen(flag, address string, wrong *mistakes) net.Listener {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		wrong.add(flag, errBind(address))
+		return nil
+	}
+	ln, err := net.Listen("tcp", address)
+	if err == nil {
+		return ln
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = fmt.Errorf("%s is in use by another program: end that, or choose another port", address)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		err = fmt.Errorf("%s is not an address of this machine: use 0.0.0.0 for all it has", address)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%s may not be opened by this user: ports below 1024 are for root; choose another port", address)
+	default:
+		err = fmt.Errorf("%s cannot be listened on: %w", address, err)
+	}
+	wrong.add(flag, err)
+	return nil
+}
+
+func errBind(address string) error {
+	return fmt.Errorf("%q is not address:port: write 0.0.0.0:9092, or :9092, for all addresses", address)
+}

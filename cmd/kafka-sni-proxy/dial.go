@@ -33,27 +33,59 @@ func (d *dialer) dial(ctx context.Context, host string, port int32) (net.Conn, e
 	if addrs == nil {
 		return d.net.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}
-	var failed []error
-	for i, addr := range addrs {
-		conn, err := d.dialOne(ctx, netip.AddrPortFrom(addr, uint16(port)), len(addrs)-i)
-		if err == nil {
-			return conn, nil
-		}
-		failed = append(failed, err)
-		if ctx.Err() != nil {
-			break
-		}
+	conn, err := d.dialAny(ctx, addrs, uint16(port))
+	if err != nil {
+		return nil, fmt.Errorf("%s in the hosts file: %w", host, err)
 	}
-	return nil, fmt.Errorf("%s in the hosts file: %w", host, errors.Join(failed...))
+	return conn, nil
 }
 
-// dialOne leaves each of the addresses still to be tried a fair share of the
-// time there is, so that one which swallows packets does not use it all up.
-func (d *dialer) dialOne(ctx context.Context, addr netip.AddrPort, left int) (net.Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok && left > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
-		defer cancel()
+// attemptDelay is how long an address has to itself before the next one is
+// tried, too (RFC 8305, 5).
+const attemptDelay = 250 * time.Millisecond
+
+// dialAny tries the addresses in turn: the next one when one has failed, or has
+// said nothing for a while, so that one which swallows packets costs that while
+// and no more. The first that answers is taken, the others are let go.
+func (d *dialer) dialAny(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+	type outcome struct {
+		conn net.Conn
+		err  error
 	}
-	return d.net.DialContext(ctx, "tcp", addr.String())
+	outcomes := make(chan outcome)
+	ctx, letGo := context.WithCancel(ctx)
+	defer letGo()
+	attempt := func(addr netip.AddrPort) {
+		conn, err := d.net.DialContext(ctx, "tcp", addr.String())
+		select {
+		case outcomes <- outcome{conn, err}:
+		case <-ctx.Done():
+			if err == nil {
+				conn.Close()
+			}
+		}
+	}
+	var failed []error
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for tried := 0; len(failed) < len(addrs); {
+		select {
+		case <-next.C:
+			go attempt(netip.AddrPortFrom(addrs[tried], port))
+			if tried++; tried < len(addrs) {
+				next.Reset(attemptDelay)
+			}
+		case o := <-outcomes:
+			if o.err == nil {
+				return o.conn, nil
+			}
+			failed = append(failed, o.err)
+			if tried < len(addrs) {
+				next.Reset(0)
+			}
+		case <-ctx.Done():
+			return nil, errors.Join(append(failed, ctx.Err())...)
+		}
+	}
+	return nil, errors.Join(failed...)
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"kafka-sni-proxy/internal/hosts"
 )
@@ -72,21 +72,41 @@ func TestHostsFileBeatsDNSAndLeavesTheRestToIt(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatSwallowsPacketsLeavesTimeForTheNext(t *testing.T) {
+// TestAddressesThatSwallowPacketsAreNotWaitedFor: nothing here ends an attempt
+// but that another one is through.
+func TestAddressesThatSwallowPacketsAreNotWaitedFor(t *testing.T) {
 	port := listener(t)
 	d := newDialer(table(t, "127.0.0.2 127.0.0.3 127.0.0.1 b0.upstream.test"))
+	letGo := make(chan struct{}, 2)
 	d.net.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 		if strings.HasPrefix(address, "127.0.0.1:") {
 			return nil
 		}
 		<-ctx.Done()
+		letGo <- struct{}{}
 		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
-	defer cancel()
-	conn, err := d.dial(ctx, "b0.upstream.test", port)
+	conn, err := d.dial(t.Context(), "b0.upstream.test", port)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	defer conn.Close()
+	if got := conn.RemoteAddr().(*net.TCPAddr).IP.String(); got != "127.0.0.1" {
+		t.Errorf("connected to %s", got)
+	}
+	<-letGo
+	<-letGo
+}
+
+func TestDialingEndsWithItsContext(t *testing.T) {
+	d := newDialer(table(t, "127.0.0.2 127.0.0.3 b0.upstream.test"))
+	ctx, cancel := context.WithCancel(t.Context())
+	d.net.ControlContext = func(ctx context.Context, _, _ string, _ syscall.RawConn) error {
+		cancel()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if _, err := d.dial(ctx, "b0.upstream.test", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -32,6 +32,7 @@ type program struct {
 	t      *testing.T
 	dir    string
 	cmd    *exec.Cmd
+	now    *os.Process // that of cmd, or the one that has taken over from it
 	lines  chan string // of standard error
 	log    strings.Builder
 	admin  string
@@ -63,6 +64,7 @@ func launchWith(t *testing.T, dir string, files []*os.File, by []string, args ..
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	p.now = p.cmd.Process
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
@@ -99,7 +101,7 @@ func (p *program) await(expr string) string {
 
 func (p *program) signal(s os.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.now.Signal(s); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -22,9 +22,14 @@ const adminSocket = "admin"
 
 // open opens the ports that the flags name. Where systemd has passed sockets
 // (sd_listen_fds(3)) those are used instead: the one with the name "admin" for
-// the admin port, all others for clients.
-func open(f *flags, wrong *mistakes, warnings *[]string) places {
-	p := passed(wrong)
+// the admin port, all others for clients. So are those of the process before
+// this one, which waits until serving is called.
+func open(f *flags, wrong *mistakes, warnings *[]string) (p places, serving func()) {
+	serving = succeed()
+	p = passed(wrong)
+	if serving != nil { // the flags are those by which they were opened
+		return p, serving
+	}
 	switch {
 	case len(p.clients) == 0:
 		if ln := listen("--bind", f.bind, wrong); ln != nil {
@@ -42,7 +47,7 @@ func open(f *flags, wrong *mistakes, warnings *[]string) places {
 	default:
 		p.admin = listen("--admin-bind", f.adminBind, wrong)
 	}
-	return p
+	return p, func() {}
 }
 
 // passed returns the sockets that the program was started with.

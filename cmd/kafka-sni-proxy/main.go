@@ -7,7 +7,7 @@
 // or config.go with listen.go, tls.go, dial.go and routes.go (everything checked
 // and made ready), serve.go (until a signal), with reload.go, source.go and
 // watch.go (files that change), admin.go (metrics and health) and systemd.go on
-// the side.
+// the side; handover_unix.go has another process go on.
 package main
 
 import (
@@ -110,6 +110,8 @@ Signals:
                     a second signal, or the end of --drain-timeout, ends at once
   SIGHUP            read the certificates, authorities, revocation lists and the hosts file again, as is
                     also done when they change; connections go on, new ones get what is new
+  SIGUSR2           start the program anew, with the same flags, and hand the ports over to it; connections
+                    are ended one by one over half of --drain-timeout
 
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered

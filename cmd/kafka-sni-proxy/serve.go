@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -28,52 +29,113 @@ func start(ctx context.Context, f *flags, stderr io.Writer) error {
 
 // signals are what the program is told from outside.
 type signals struct {
-	end    chan os.Signal
-	reload chan os.Signal
+	end      chan os.Signal
+	reload   chan os.Signal
+	handOver chan os.Signal
 }
 
 func listenToSignals() signals {
-	s := signals{end: make(chan os.Signal, 2), reload: make(chan os.Signal, 1)}
+	s := signals{end: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), handOver: make(chan os.Signal, 1)}
 	signal.Notify(s.end, syscall.SIGTERM, os.Interrupt)
 	signal.Notify(s.reload, syscall.SIGHUP)
+	notifyHandOver(s.handOver)
 	return s
 }
 
 func (s signals) stop() {
 	signal.Stop(s.end)
 	signal.Stop(s.reload)
+	signal.Stop(s.handOver)
 }
 
 // serve runs the proxy until a signal or the end of ctx, and then drains it.
 func serve(ctx context.Context, c *config, s signals) error {
-	if c.admin != nil {
-		stop := serveAdmin(c)
-		defer stop()
-	}
-	if c.routes != "" {
-		stop := keepRoutes(c.proxy.Routes, c.routes, c.log)
-		defer stop()
-	}
-	stop := inBackground(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
-	defer stop()
+	beside := beside(c, s)
+	defer beside.stop()
 	ended := make(chan error, len(c.clients))
 	for _, ln := range c.clients {
 		go func() { ended <- c.serveClients(ln) }()
 		c.log.Info("listening", "address", ln.Addr().String())
 	}
-	stop = inBackground(func(ctx context.Context) { feedWatchdog(ctx, c) })
-	defer stop()
+	beside.start(func(ctx context.Context) { feedWatchdog(ctx, c) })
+	c.serving()
 	notifyReady(c)
-
-	select {
-	case err := <-ended: // only when the port was closed under it
-		return err
-	case s := <-s.end:
-		c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
-	case <-ctx.Done():
-		c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+	for {
+		select {
+		case err := <-ended: // only when the port was closed under it
+			return err
+		case <-s.handOver:
+			if handOver(c) {
+				beside.stop() // all of it is the new process's now
+				leave(c, s.end)
+				return drain(c, s.end)
+			}
+			continue
+		case s := <-s.end:
+			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+		case <-ctx.Done():
+			c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+		}
+		return drain(c, s.end)
 	}
-	return drain(c, s.end)
+}
+
+// tasks run beside the proxy.
+type tasks []func()
+
+// beside starts what runs beside the proxy.
+func beside(c *config, s signals) *tasks {
+	t := new(tasks)
+	if c.admin != nil {
+		*t = append(*t, serveAdmin(c))
+	}
+	if c.routes != "" {
+		*t = append(*t, keepRoutes(c.proxy.Routes, c.routes, c.log))
+	}
+	t.start(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
+	return t
+}
+
+func (t *tasks) start(work func(ctx context.Context)) { *t = append(*t, inBackground(work)) }
+
+// stop ends them, the last one first, and waits. More than once does no harm.
+func (t *tasks) stop() {
+	for _, stop := range slices.Backward(*t) {
+		stop()
+	}
+}
+
+// handOver has a new process take over the sockets. When that cannot, this one
+// goes on as if nothing had been.
+func handOver(c *config) bool {
+	c.log.Info("handing over: starting a new process")
+	notifyReloading(c.log)
+	pid, err := startSuccessor(c.places)
+	if err != nil {
+		c.log.Error("not handed over; this process goes on", "error", err)
+		notifyReady(c)
+		return false
+	}
+	notify(c.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", pid))
+	os.Unsetenv("NOTIFY_SOCKET") // what this process does is no longer the service's state
+	c.log.Info("handed over", "pid", pid, "connections", c.proxy.Stats().Active)
+	return true
+}
+
+// leave lets sessions go on and ends them little by little over half of
+// --drain-timeout, or until there is a signal.
+func leave(c *config, signals <-chan os.Signal) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case s := <-signals:
+			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	c.proxy.Leave(ctx, c.drainTimeout/2)
 }
 
 func (c *config) serveClients(ln net.Listener) error {

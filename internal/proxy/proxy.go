@@ -110,7 +110,8 @@ type Proxy struct {
 	sessions    map[*session]struct{}
 	provisional map[string]map[*session]struct{} // by the name they wait to be learned
 	listeners   map[net.Listener]*door
-	draining    bool
+	draining    bool           // Shutdown was called
+	leaving     bool           // Leave was
 	running     sync.WaitGroup // Serve calls and sessions
 	force       context.CancelFunc
 	forced      context.Context
@@ -212,7 +213,7 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 }
 
 // accept starts a session for each client. It returns nil when the proxy
-// drains. What the sessions do is run by run.
+// drains or leaves. What the sessions do is run by run.
 func (p *Proxy) accept(ctx context.Context, ln net.Listener, d *door, run func(func())) error {
 	for pause := time.Duration(0); ; {
 		conn, err := ln.Accept()
@@ -223,7 +224,7 @@ func (p *Proxy) accept(ctx context.Context, ln net.Listener, d *door, run func(f
 			if source, ok := p.admit(conn); ok {
 				run(func() { p.serve(ctx, ln, conn, source, run) })
 			}
-		case p.isDraining():
+		case p.isClosed():
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -291,7 +292,7 @@ func (p *Proxy) CheckUpstream(ctx context.Context) error {
 func (p *Proxy) listening(ln net.Listener) *door {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.draining {
+	if p.draining || p.leaving {
 		return nil
 	}
 	d := &door{woken: make(chan struct{}, 1)}
@@ -308,10 +309,11 @@ func (p *Proxy) notListening(ln net.Listener) {
 	p.running.Done()
 }
 
-func (p *Proxy) isDraining() bool {
+// isClosed reports whether the listeners were closed from here.
+func (p *Proxy) isClosed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.draining
+	return p.draining || p.leaving
 }
 
 // add registers a session, to be counted and drained.

@@ -9,7 +9,7 @@ type Stats struct {
 	Accepted     int64 // connections accepted
 	AcceptErrors int64 // failed accepts, each followed by a pause
 	Active       int   // connections now
-	Draining     bool  // Shutdown was called
+	Draining     bool  // Shutdown or Leave was called
 
 	// Refused counts the connections that were refused on arrival, by the limit
 	// that they would have exceeded: "connections" or "handshakes-per-address".
@@ -74,7 +74,7 @@ func (p *Proxy) Stats() Stats {
 		Accepted:     p.stats.accepted.Load(),
 		AcceptErrors: p.stats.acceptErrors.Load(),
 		Active:       len(p.sessions),
-		Draining:     p.draining,
+		Draining:     p.draining || p.leaving,
 		Refused: map[string]int64{
 			string(limitConnections): p.stats.overConnections.Load(),
 			string(limitHandshakes):  p.stats.overHandshakes.Load(),

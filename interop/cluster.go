@@ -42,12 +42,16 @@ type cluster struct {
 }
 
 type broker struct {
-	id     int32
-	name   string // where it says it lives, to clients and to controllers
-	dir    string
-	hosts  string // brokers can resolve each other
-	ports  map[string]int
-	starts int
+	id    int32
+	name  string // where it says it lives, to clients and to controllers
+	dir   string
+	hosts string // brokers can resolve each other
+	ports map[string]int
+	// Where clients find it. Its peers and controllers find it at 127.0.0.1.
+	address, advertised string
+	home                map[string]int // its ports before it moved
+	store               issued
+	starts              int
 	*process
 }
 
@@ -55,7 +59,7 @@ func (b *broker) jvm(heapMB int) jvm {
 	return jvm{HeapMB: heapMB, Config: filepath.Join(b.dir, "log4j2.properties"), Hosts: b.hosts}
 }
 
-func (b *broker) address(listener string) string {
+func (b *broker) at(listener string) string {
 	return fmt.Sprintf("%s:%d", b.name, b.ports[listener])
 }
 
@@ -78,6 +82,7 @@ func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*
 			hosts: filepath.Join(dir, "broker-hosts"),
 			ports: map[string]int{},
 		}
+		b.address, b.advertised = "127.0.0.1", b.name
 		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS} {
 			b.ports[listener] = ports.take()
 		}
@@ -114,7 +119,7 @@ func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*
 func (c *cluster) bootstrap(listener string) string {
 	var list []string
 	for _, b := range c.brokers {
-		list = append(list, b.address(listener))
+		list = append(list, b.at(listener))
 	}
 	return strings.Join(list, ",")
 }
@@ -139,11 +144,11 @@ func (c *cluster) seeds() []string {
 
 // format writes a broker's configuration and an empty log with the users in it.
 func (c *cluster) format(ctx context.Context, b *broker) error {
-	store, err := c.ca.issue(fmt.Sprintf("broker-%d", b.id), b.name)
-	if err != nil {
+	var err error
+	if b.store, err = c.ca.issue(fmt.Sprintf("broker-%d", b.id), b.name, b.movedName()); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(b.dir, "server.properties"), []byte(c.properties(b, store)), 0o600); err != nil {
+	if err := c.configure(b); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(b.dir, "log4j2.properties"), []byte(brokerLogging), 0o644); err != nil {
@@ -159,14 +164,29 @@ func (c *cluster) format(ctx context.Context, b *broker) error {
 	return err
 }
 
-func (c *cluster) properties(b *broker, store issued) string {
+// configure writes what a broker reads when it starts.
+func (c *cluster) configure(b *broker) error {
+	return os.WriteFile(filepath.Join(b.dir, "server.properties"), []byte(c.properties(b)), 0o600)
+}
+
+// movedName is what a broker calls itself at its other address, movedAddress.
+func (b *broker) movedName() string { return fmt.Sprintf("broker-%d.%s", b.id, movedDomain) }
+
+// The other address of brokers, and the domain of their names there.
+const (
+	movedAddress = "127.0.0.2"
+	movedDomain  = "moved." + upstreamDomain
+)
+
+func (c *cluster) properties(b *broker) string {
 	var voters []string
 	for _, peer := range c.brokers {
-		voters = append(voters, fmt.Sprintf("%d@%s", peer.id, peer.address("CONTROLLER")))
+		voters = append(voters, fmt.Sprintf("%d@%s", peer.id, peer.at("CONTROLLER")))
 	}
 	expand := strings.NewReplacer(
 		"{id}", fmt.Sprint(b.id),
-		"{name}", b.name,
+		"{address}", b.address,
+		"{name}", b.advertised,
 		"{dir}", b.dir,
 		"{voters}", strings.Join(voters, ","),
 		"{internal}", fmt.Sprint(b.ports["INTERNAL"]),
@@ -174,7 +194,7 @@ func (c *cluster) properties(b *broker, store issued) string {
 		"{tls}", fmt.Sprint(b.ports[listenTLS]),
 		"{sasl}", fmt.Sprint(b.ports[listenSASL]),
 		"{mtls}", fmt.Sprint(b.ports[listenMTLS]),
-		"{store}", store.store,
+		"{store}", b.store.store,
 		"{ca}", c.ca.file,
 		"{user}", saslUser,
 		"{secret}", saslSecret,
@@ -187,7 +207,7 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
-listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://127.0.0.1:{tls},SASL://127.0.0.1:{sasl},MTLS://127.0.0.1:{mtls}
+listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://{address}:{tls},SASL://{address}:{sasl},MTLS://{address}:{mtls}
 advertised.listeners=INTERNAL://127.0.0.1:{internal},TLS://{name}:{tls},SASL://{name}:{sasl},MTLS://{name}:{mtls}
 listener.security.protocol.map=INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MTLS:SSL
 log.dirs={dir}/log

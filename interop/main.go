@@ -41,16 +41,18 @@ type options struct {
 	keep    bool
 	direct  bool
 	records int
+	rounds  int
 }
 
 func run() int {
 	var o options
 	pattern := flag.String("run", "", "play only the scenarios whose name matches this `regexp`")
 	list := flag.Bool("list", false, "list the scenarios and end")
-	flag.DurationVar(&o.timeout, "timeout", 25*time.Minute, "end the whole run after this `time`")
+	flag.DurationVar(&o.timeout, "timeout", 40*time.Minute, "end the whole run after this `time`")
 	flag.BoolVar(&o.keep, "keep", false, "keep the work folder, with all logs, after a good run too")
 	flag.BoolVar(&o.direct, "direct", false, "connect clients to the brokers instead of the proxy")
 	flag.IntVar(&o.records, "perf-records", 1_000_000, "how many records of 1000 bytes the perf tools send and read")
+	flag.IntVar(&o.rounds, "event-rounds", 1, "how many times everything happens in the events-… scenarios")
 	flag.Parse()
 	var err error
 	if o.filter, err = regexp.Compile(*pattern); err != nil || flag.NArg() > 0 {
@@ -137,7 +139,7 @@ func interop(ctx context.Context, o options, work string) (err error) {
 		fmt.Println(result)
 		results.add(result)
 	}
-	fmt.Print("\n", &results)
+	fmt.Print("\n", &results, s.recoveries)
 	fmt.Printf("\n%s in all\n", time.Since(begin).Round(time.Second))
 	return results.verdict()
 }

@@ -65,6 +65,7 @@ type proxy struct {
 type proxySetup struct {
 	Name     string
 	Listener string   // the brokers' listener it leads to
+	Before   string   // upstreams before the brokers, each with a comma behind it
 	Args     []string // further flags
 	Tapped   bool
 }
@@ -73,7 +74,7 @@ type proxySetup struct {
 func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error) {
 	p := &proxy{name: setup.Name, dir: s.proxyDir, port: s.ports.take(), admin: s.ports.take()}
 	hosts := filepath.Join(p.dir, "upstream-hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"+movedAddress+" *."+movedDomain+"\n"), 0o644); err != nil {
 		return nil, err
 	}
 	p.args = append([]string{s.java.software.proxy,
@@ -81,7 +82,7 @@ func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error
 		"--sni-suffix", suffix,
 		"--cert", s.certs.path("server.pem"),
 		"--key", s.certs.path("server_key.pem"),
-		"--upstream", s.cluster.bootstrap(setup.Listener),
+		"--upstream", setup.Before + s.cluster.bootstrap(setup.Listener),
 		"--upstream-ca-certs", s.cluster.ca.file,
 		"--hosts-file", hosts,
 		"--admin-bind", fmt.Sprintf("127.0.0.1:%d", p.admin),

@@ -41,6 +41,8 @@ type stage struct {
 	proxies     map[string]*proxy
 	proxyDir    string // of their logs
 	perfRecords int
+	eventRounds int
+	recoveries  recoveries
 	direct      bool // the run is one without proxies
 
 	// The four ways in. All lead through a proxy unless the run is a direct one.

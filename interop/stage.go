@@ -13,7 +13,7 @@ import (
 // setStage provides software, certificates, the cluster and the proxies. What
 // it returns is to be struck, after an error too.
 func setStage(ctx context.Context, o options, root, work string) (*stage, error) {
-	s := &stage{perfRecords: o.records, direct: o.direct, proxies: map[string]*proxy{}}
+	s := &stage{perfRecords: o.records, eventRounds: o.rounds, recoveries: recoveries{}, direct: o.direct, proxies: map[string]*proxy{}}
 	software, err := provision(ctx, root, work)
 	if err != nil {
 		return s, err

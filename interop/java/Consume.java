@@ -40,6 +40,11 @@ class Consume {
                 }
 
                 @Override
+                public void onPartitionsLost(Collection<TopicPartition> partitions) {
+                    Main.say("lost %d", partitions.size());
+                }
+
+                @Override
                 public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
                     Main.say("assigned %d", partitions.size());
                 }

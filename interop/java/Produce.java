@@ -5,7 +5,10 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.serialization.StringSerializer;
 
-/** An idempotent producer that sends numbered records until it has sent them all or its standard input ends. */
+/**
+ * An idempotent producer that sends numbered records until it has sent them all or its standard input ends. Before that it
+ * takes the orders of a {@link Pulse}.
+ */
 class Produce {
     static void run(Properties base, String topic, String tag, int perSecond, long count) throws Exception {
         Properties properties = Main.with(base,
@@ -14,10 +17,13 @@ class Produce {
                 "linger.ms", "5",
                 "delivery.timeout.ms", "120000");
         AtomicBoolean stop = new AtomicBoolean();
+        Pulse pulse = new Pulse();
         if (count == 0) {
             Main.onOrders(line -> {
                 if (line == null) {
                     stop.set(true);
+                } else {
+                    pulse.order(line);
                 }
             });
         }
@@ -27,6 +33,7 @@ class Produce {
         String padding = "x".repeat(100);
         long sent = 0;
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(properties, new StringSerializer(), new StringSerializer())) {
+            pulse.watch(producer.partitionsFor(topic).size());
             long start = System.nanoTime();
             while (!stop.get() && (count == 0 || sent < count)) {
                 String value = tag + ":" + sent + ":" + padding;
@@ -37,6 +44,7 @@ class Produce {
                         Main.say("failed %s", error);
                         return;
                     }
+                    pulse.acked(metadata.partition(), sentAt);
                     slowest.accumulateAndGet((System.nanoTime() - sentAt) / 1_000_000, Math::max);
                     if (acked.incrementAndGet() % 500 == 0) {
                         Main.say("progress %d", acked.get());

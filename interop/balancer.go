@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+)
+
+// startBalancer starts HAProxy as a plain TCP load balancer: it knows no TLS, and gives
+// each connection to any of the proxies that say they are ready.
+func (s *scene) startBalancer(ctx context.Context, port int, copies []*proxy) (*process, error) {
+	config := fmt.Sprintf(`defaults
+	mode tcp
+	timeout connect 1s
+	timeout client 1h
+	timeout server 1h
+	option redispatch 1
+frontend kafka
+	bind 127.0.0.1:%d
+	default_backend copies
+backend copies
+	balance random
+	option httpchk GET /readyz
+`, port)
+	for _, p := range copies {
+		config += fmt.Sprintf("\tserver %s 127.0.0.1:%d check port %d inter 500ms fall 1 rise 1\n", p.name, p.port, p.admin)
+	}
+	file := filepath.Join(s.dir, "haproxy.cfg")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return nil, err
+	}
+	b, err := start(ctx, command{Name: "haproxy", Args: []string{"haproxy", "-db", "-f", file}, Dir: s.dir})
+	if err != nil {
+		return nil, err
+	}
+	return b, watch(ctx, "waiting for HAProxy", func() error {
+		if err := b.ended(); err != nil {
+			return err
+		}
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+}

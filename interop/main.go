@@ -139,7 +139,7 @@ func interop(ctx context.Context, o options, work string) (err error) {
 		fmt.Println(result)
 		results.add(result)
 	}
-	fmt.Print("\n", &results, s.recoveries)
+	fmt.Printf("\n%s%s", &results, s.recoveries)
 	fmt.Printf("\n%s in all\n", time.Since(begin).Round(time.Second))
 	return results.verdict()
 }

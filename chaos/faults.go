@@ -355,7 +355,7 @@ func proxyRestart(ctx context.Context, e *experiment) (string, error) {
 		return "", err
 	}
 	took := time.Since(began).Round(time.Millisecond)
-	return fmt.Sprintf("drained in %v", took), e.startProxy(ctx, e.rand.IntN(2) == 0)
+	return fmt.Sprintf("drained in %v", took), e.startProxy(ctx)
 }
 
 // drainPatience is above the proxy's own limit for draining, 30 s by default.
@@ -363,5 +363,5 @@ const drainPatience = 40 * time.Second
 
 func proxyKill(ctx context.Context, e *experiment) (string, error) {
 	e.proxy.kill()
-	return "", e.startProxy(ctx, e.rand.IntN(2) == 0)
+	return "", e.startProxy(ctx)
 }

@@ -25,6 +25,8 @@ type program struct {
 	admin string
 	ended chan struct{} // closed when err is set
 	err   error
+	// explained is set when it was made to end, to say where everybody waits.
+	explained bool
 }
 
 // launch starts the proxy and returns once it is ready.
@@ -104,6 +106,7 @@ func (p *program) kill() {
 // explain has the proxy write the stacks of all its goroutines to its log, and
 // end.
 func (p *program) explain() {
+	p.explained = true
 	p.cmd.Process.Signal(syscall.SIGQUIT)
 	select {
 	case <-p.ended:

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/bench/procfs"
 )
 
 // patience is how long things may take to work again once a fault is undone.
@@ -27,7 +29,8 @@ type experiment struct {
 	problems  *problems
 	results   map[string]*result
 	strength  float64
-	authority int // that signed the proxy's certificate
+	authority int   // that signed the proxy's certificate
+	peak      int64 // of the proxy's memory, in bytes resident after a fault
 	// afterwards, when not nil, is what a fault wants done after the recovery.
 	afterwards func()
 }
@@ -85,7 +88,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	defer st.close()
 	defer e.traffic.close()
 
-	if err := st.startProxy(ctx, false); err != nil {
+	if err := st.startProxy(ctx); err != nil {
 		return fmt.Errorf("%w\n%s", err, lastWords(e.logFile()))
 	}
 	base, err := e.base(ctx)
@@ -167,6 +170,9 @@ func (e *experiment) try(ctx context.Context, f fault) {
 	if err == nil {
 		err = e.proxy.alive()
 	}
+	if memory, err := procfs.ReadMemory(e.proxy.cmd.Process.Pid); err == nil {
+		e.peak = max(e.peak, memory.Resident)
+	}
 	if err == nil {
 		err = e.dialer.Err() // a name of the cluster has got through
 	}
@@ -219,12 +225,12 @@ func (e *experiment) settle(ctx context.Context, base vitals) {
 	if e.proxy.alive() == nil && fail(e.traffic.finish(ctx, 2*patience)) {
 		e.proxy.explain()
 	}
+	e.traffic.close()
 	sum := e.traffic.progress()
 	e.tell("%d records produced, %d acknowledged; %d read by the consumer, %d by the group, which was given %d again",
 		sum.sent, sum.acked, sum.read[direct], sum.read[grouped], e.traffic.again)
-	e.traffic.close()
 	fail(e.auditLog(ctx))
-	if !fail(e.proxy.alive()) {
+	if !e.proxy.explained && !fail(e.proxy.alive()) {
 		fail(e.rest(ctx, base))
 		fail(e.proxy.stop(drainPatience))
 	}
@@ -270,7 +276,7 @@ func (e *experiment) rest(ctx context.Context, base vitals) error {
 			!e.race && now.Resident > base.Resident+spareMemory:
 			return fmt.Errorf("it had %v, and has %v", base, now)
 		}
-		e.tell("the proxy, after: %v", now)
+		e.tell("the proxy, after: %v; %.0f MiB was the most after a fault", now, float64(e.peak)/(1<<20))
 		return nil
 	})
 }
@@ -291,8 +297,8 @@ func (e *experiment) panics() error {
 func (e *experiment) report() {
 	var times, lost, duplicated int
 	w := func(format string, args ...any) { fmt.Fprintf(e.out, format, args...) }
-	w("\n| %-20s | %5s | %4s | %10s | %12s | %11s |\n", "fault", "times", "lost", "duplicated", "recovery p50", "max")
-	w("|:%s|%s:|%s:|%s:|%s:|%s:|\n", strings.Repeat("-", 21), strings.Repeat("-", 6), strings.Repeat("-", 5), strings.Repeat("-", 11), strings.Repeat("-", 13), strings.Repeat("-", 12))
+	w("\n| %-20s | %5s | %4s | %10s | %12s | %8s | what happens |\n", "fault", "times", "lost", "duplicated", "recovery p50", "max")
+	w("|:%s|%s:|%s:|%s:|%s:|%s:|---|\n", strings.Repeat("-", 21), strings.Repeat("-", 6), strings.Repeat("-", 5), strings.Repeat("-", 11), strings.Repeat("-", 13), strings.Repeat("-", 9))
 	var never []string
 	for _, f := range e.chosen() {
 		r := e.results[f.name]
@@ -302,11 +308,11 @@ func (e *experiment) report() {
 		}
 		slices.Sort(r.recovery)
 		n := len(r.recovery)
-		w("| %-20s | %5d | %4d | %10d | %10.2f s | %9.2f s |\n", f.name, n, r.lost, r.duplicated,
-			r.recovery[(n-1)/2].Seconds(), r.recovery[n-1].Seconds())
+		w("| %-20s | %5d | %4d | %10d | %10.2f s | %6.2f s | %s |\n", f.name, n, r.lost, r.duplicated,
+			r.recovery[(n-1)/2].Seconds(), r.recovery[n-1].Seconds(), f.what)
 		times, lost, duplicated = times+n, lost+r.lost, duplicated+r.duplicated
 	}
-	w("| %-20s | %5d | %4d | %10d | %12s | %11s |\n", "all", times, lost, duplicated, "", "")
+	w("| %-20s | %5d | %4d | %10d | %12s | %8s | |\n", "all", times, lost, duplicated, "", "")
 	if len(never) > 0 {
 		w("\nNot injected for want of time: %s\n", strings.Join(never, ", "))
 	}

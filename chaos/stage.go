@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -202,9 +203,9 @@ func writePair(dir, name string, cert tls.Certificate) error {
 	)
 }
 
-// startProxy starts the proxy. Some lives remember where brokers are, some have
-// to ask the cluster.
-func (st *stage) startProxy(ctx context.Context, remember bool) (err error) {
+// startProxy starts the proxy. Its lives differ: some remember where brokers
+// are, others have to ask the cluster; some end connections that are old, or idle.
+func (st *stage) startProxy(ctx context.Context) (err error) {
 	var upstreams []string
 	for i := range int32(brokers) {
 		upstreams = append(upstreams, st.cluster.Addr(i))
@@ -220,8 +221,10 @@ func (st *stage) startProxy(ctx context.Context, remember bool) (err error) {
 		"--hosts-file", "hosts",
 		"--mtls-enable", "--ca-certs", "client-ca.pem",
 	}
-	if remember {
-		args = append(args, "--routes-file", "routes")
+	for _, some := range [][]string{{"--routes-file", "routes"}, {"--max-connection-age", "2s"}, {"--idle-timeout", "1s"}} {
+		if st.rand.IntN(2) == 0 {
+			args = append(args, some...)
+		}
 	}
 	st.proxy, err = launch(ctx, st.binary, st.dir, st.logFile(), st.admin, args)
 	return err
@@ -261,12 +264,38 @@ const clientPatience = 3 * time.Second
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
+// within bounds dialing, and has damage look like a reset, which is what a client
+// would make of it that cares for its records: to franz-go, an alert of TLS is no
+// failure of the network, and it gives up the records that are under way.
 func within(d time.Duration, dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, d)
 		defer cancel()
-		return dial(ctx, network, address)
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return resetByAlert{conn}, nil
 	}
+}
+
+type resetByAlert struct{ net.Conn }
+
+func (c resetByAlert) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return n, asReset("read", err)
+}
+
+func (c resetByAlert) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, asReset("write", err)
+}
+
+func asReset(op string, err error) error {
+	if alert := (*net.OpError)(nil); errors.As(err, &alert) && (alert.Op == "local error" || alert.Op == "remote error") {
+		return &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError(op, syscall.ECONNRESET)}
+	}
+	return err
 }
 
 // insider is a client that goes around the proxy, and around the links.

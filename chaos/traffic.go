@@ -52,7 +52,8 @@ type traffic struct {
 	parts      [partitions]progress
 	lost       int
 	duplicated int
-	again      int // given to the group again, which a rebalance may do
+	again      int  // given to the group again, which a rebalance may do
+	gaveUp     bool // a record, so that those behind it are not where they should be
 }
 
 // progress is how far a partition has got, in records.
@@ -157,6 +158,8 @@ func (t *traffic) acknowledged(p int32, n int64, r *kgo.Record, err error) {
 	case err != nil && t.ending.Err() != nil:
 	case err != nil:
 		t.problems.add("record %d of partition %d was given up: %v", n, p, err)
+		t.gaveUp = true
+	case t.gaveUp:
 	case r.Offset > n:
 		t.duplicated++
 		t.problems.add("record %d of partition %d was acknowledged at offset %d: %d before it are there twice", n, p, r.Offset, r.Offset-n)
@@ -194,6 +197,7 @@ func (t *traffic) consume(client *kgo.Client, reader int) {
 func (t *traffic) check(r *kgo.Record, reader int) {
 	next := &t.parts[r.Partition].read[reader]
 	switch {
+	case t.gaveUp:
 	case !bytes.Equal(r.Value, value(r.Partition, r.Offset)):
 		t.judge(readerNames[reader], r)
 	case r.Offset > *next:

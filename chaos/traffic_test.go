@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
 	"regexp"
 	"testing"
 
@@ -65,6 +66,18 @@ func TestAcknowledgementsMustComeInOrderAndForTheRightPlace(t *testing.T) {
 	}
 }
 
+// What comes after a record that was given up is not where it should be, and is
+// not lost for that.
+func TestRecordGivenUpIsOneProblem(t *testing.T) {
+	tr := &traffic{problems: &problems{found: make(chan struct{})}, ending: t.Context()}
+	tr.acknowledged(2, 0, nil, errors.New("no"))
+	tr.acknowledged(2, 1, &kgo.Record{Partition: 2, Offset: 0}, nil)
+	tr.check(&kgo.Record{Partition: 2, Offset: 0, Value: value(2, 1)}, direct)
+	if len(tr.problems.list) != 1 || tr.lost != 0 {
+		t.Errorf("%d lost, problems: %q", tr.lost, tr.problems.list)
+	}
+}
+
 func TestRecordsDifferFromEachOther(t *testing.T) {
 	seen := map[string]bool{}
 	for p := range int32(partitions) {
@@ -74,6 +87,18 @@ func TestRecordsDifferFromEachOther(t *testing.T) {
 				t.Fatalf("record %d of partition %d is not its own", n, p)
 			}
 			seen[string(v)] = true
+		}
+	}
+}
+
+func TestDocumentListsEveryFault(t *testing.T) {
+	text, err := os.ReadFile("../docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range faults {
+		if !regexp.MustCompile(`\| ` + f.name + ` +\|.*\| ` + regexp.QuoteMeta(f.what) + ` \|`).Match(text) {
+			t.Errorf("docs/reliability.md does not tell of %s: %s", f.name, f.what)
 		}
 	}
 }

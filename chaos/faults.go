@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"regexp"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -180,6 +183,7 @@ var others = []fault{
 	{name: "new-certificate", what: "the certificate is replaced by one of another authority, then SIGHUP", inject: newCertificate},
 	{name: "proxy-pause", what: "the proxy is stopped and goes on (SIGSTOP, SIGCONT)", inject: proxyPause},
 	{name: "proxy-restart", what: "the proxy drains, ends with 0 and is started again (SIGTERM)", restarts: true, inject: proxyRestart},
+	{name: "proxy-hand-over", what: "a new process takes over the proxy's sockets, and the old one ends with 0 (SIGUSR2)", restarts: true, inject: proxyHandOver},
 	{name: "proxy-kill", what: "the proxy is killed and started again (SIGKILL)", restarts: true, inject: proxyKill},
 }
 
@@ -308,7 +312,7 @@ func hostileClients(ctx context.Context, e *experiment) (string, error) {
 // noDescriptors takes the proxy's descriptors away while everybody has to come
 // back.
 func noDescriptors(ctx context.Context, e *experiment) (string, error) {
-	pid := e.proxy.cmd.Process.Pid
+	pid := e.proxy.process.Pid
 	before, err := limitFiles(pid, 10) // fewer than it has: it keeps those, and gets no more
 	if err != nil {
 		return "", fmt.Errorf("limiting the proxy's descriptors: %w", err)
@@ -324,7 +328,7 @@ func newCertificate(ctx context.Context, e *experiment) (string, error) {
 	if err := e.writeServerCertificate(e.authority); err != nil {
 		return "", err
 	}
-	if err := e.proxy.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := e.proxy.process.Signal(syscall.SIGHUP); err != nil {
 		return "", err
 	}
 	config := e.authorities[e.authority].ClientConfig(e.clientTLS.Certificates...)
@@ -341,12 +345,12 @@ func newCertificate(ctx context.Context, e *experiment) (string, error) {
 
 func proxyPause(ctx context.Context, e *experiment) (string, error) {
 	began := time.Now()
-	if err := e.proxy.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := e.proxy.process.Signal(syscall.SIGSTOP); err != nil {
 		return "", err
 	}
 	err := e.hold(ctx)
 	return fmt.Sprintf("for %v", time.Since(began).Round(100*time.Millisecond)),
-		errors.Join(err, e.proxy.cmd.Process.Signal(syscall.SIGCONT))
+		errors.Join(err, e.proxy.process.Signal(syscall.SIGCONT))
 }
 
 func proxyRestart(ctx context.Context, e *experiment) (string, error) {
@@ -358,8 +362,55 @@ func proxyRestart(ctx context.Context, e *experiment) (string, error) {
 	return fmt.Sprintf("drained in %v", took), e.startProxy(ctx)
 }
 
-// drainPatience is above the proxy's own limit for draining, 30 s by default.
+// drainPatience is above what a proxy may take to drain.
 const drainPatience = 40 * time.Second
+
+// proxyHandOver waits until the old process has ended: by then its connections
+// have ended one by one, and clients are at the new one.
+func proxyHandOver(ctx context.Context, e *experiment) (string, error) {
+	log, err := os.ReadFile(e.logFile())
+	if err != nil {
+		return "", err
+	}
+	before, began := len(log), time.Now()
+	if err := e.proxy.process.Signal(syscall.SIGUSR2); err != nil {
+		return "", err
+	}
+	old, pid := e.proxy, 0
+	err = old.await(ctx, patience, "the proxy does not hand over", func() error {
+		log, err := os.ReadFile(e.logFile())
+		if err != nil {
+			return err
+		}
+		m := regexp.MustCompile(`msg="handed over" pid=([0-9]+)`).FindSubmatch(log[before:])
+		if m == nil {
+			return errors.New("its log does not say so")
+		}
+		pid, err = strconv.Atoi(string(m[1]))
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return "", err
+	}
+	select {
+	case <-old.ended:
+	case <-time.After(drainPatience):
+		process.Kill()
+		return "", fmt.Errorf("the old process was still there %v after it had handed over", drainPatience)
+	case <-ctx.Done():
+		process.Kill()
+		return "", ctx.Err()
+	}
+	e.proxy = own(process, e.admin) // an orphan by now
+	if old.err != nil {
+		return "", fmt.Errorf("the old process was to end with 0, but: %w", old.err)
+	}
+	return fmt.Sprintf("to process %d, the old one ended after %v", pid, time.Since(began).Round(100*time.Millisecond)), nil
+}
 
 func proxyKill(ctx context.Context, e *experiment) (string, error) {
 	e.proxy.kill()

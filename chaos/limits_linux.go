@@ -12,3 +12,7 @@ func limitFiles(pid int, most uint64) (before uint64, err error) {
 	limit := unix.Rlimit{Cur: min(most, old.Max), Max: old.Max}
 	return old.Cur, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil)
 }
+
+// adoptOrphans has processes become children of this one when those that started
+// them have ended.
+func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }

@@ -21,10 +21,10 @@ import (
 // program is the running proxy. Its log goes to a file, that of all its
 // lives to one.
 type program struct {
-	cmd   *exec.Cmd
-	admin string
-	ended chan struct{} // closed when err is set
-	err   error
+	process *os.Process
+	admin   string
+	ended   chan struct{} // closed when err is set
+	err     error
 	// explained is set when it was made to end, to say where everybody waits.
 	explained bool
 }
@@ -36,22 +36,19 @@ func launch(ctx context.Context, binary, dir, log, admin string, args []string) 
 		return nil, err
 	}
 	defer file.Close()
-	p := &program{cmd: exec.Command(binary, args...), admin: admin, ended: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, file, file
+	cmd := exec.Command(binary, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, file, file
 	// What is set for the user's own proxy is not meant for this one.
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "KAFKA_SNI_PROXY_") {
-			p.cmd.Env = append(p.cmd.Env, v)
+			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	procfs.EndWithParent(p.cmd)
-	if err := p.cmd.Start(); err != nil {
+	procfs.EndWithParent(cmd)
+	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting the proxy: %w", err)
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
+	p := own(cmd.Process, admin)
 	if err := p.await(ctx, 20*time.Second, "the proxy does not listen", func() error {
 		_, err := p.get("/healthz")
 		return err
@@ -60,6 +57,20 @@ func launch(ctx context.Context, binary, dir, log, admin string, args []string) 
 		return nil, err
 	}
 	return p, nil
+}
+
+// own waits for the end of a process, which is a child of this one.
+func own(process *os.Process, admin string) *program {
+	p := &program{process: process, admin: admin, ended: make(chan struct{})}
+	go func() {
+		state, err := process.Wait()
+		if err == nil && !state.Success() {
+			err = errors.New(state.String())
+		}
+		p.err = err
+		close(p.ended)
+	}()
+	return p
 }
 
 // await tries until it works, the proxy ends, or the time is over.
@@ -83,7 +94,7 @@ func (p *program) await(ctx context.Context, patience time.Duration, what string
 
 // stop has the proxy drain, and expects it to end cleanly in time.
 func (p *program) stop(patience time.Duration) error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := p.process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
@@ -99,7 +110,7 @@ func (p *program) stop(patience time.Duration) error {
 }
 
 func (p *program) kill() {
-	p.cmd.Process.Kill()
+	p.process.Kill()
 	<-p.ended
 }
 
@@ -107,7 +118,7 @@ func (p *program) kill() {
 // end.
 func (p *program) explain() {
 	p.explained = true
-	p.cmd.Process.Signal(syscall.SIGQUIT)
+	p.process.Signal(syscall.SIGQUIT)
 	select {
 	case <-p.ended:
 	case <-time.After(10 * time.Second):
@@ -180,7 +191,7 @@ func (p *program) vitals() (v vitals, err error) {
 	if found != 3 {
 		return v, errors.New("/metrics lacks connections, goroutines or descriptors")
 	}
-	memory, err := procfs.ReadMemory(p.cmd.Process.Pid)
+	memory, err := procfs.ReadMemory(p.process.Pid)
 	v.Resident = memory.Resident
 	return v, err
 }

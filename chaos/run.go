@@ -74,6 +74,9 @@ func (p *problems) any() bool {
 // chaos is the whole run.
 func chaos(ctx context.Context, s settings, out io.Writer) error {
 	fmt.Fprintf(out, "chaos: seed %d, %v of faults\n", s.seed, s.duration)
+	if err := adoptOrphans(); err != nil {
+		return fmt.Errorf("this needs Linux: %w", err)
+	}
 	st, err := newStage(ctx, s, out)
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (e *experiment) try(ctx context.Context, f fault) {
 	if err == nil {
 		err = e.proxy.alive()
 	}
-	if memory, err := procfs.ReadMemory(e.proxy.cmd.Process.Pid); err == nil {
+	if memory, err := procfs.ReadMemory(e.proxy.process.Pid); err == nil {
 		e.peak = max(e.peak, memory.Resident)
 	}
 	if err == nil {

@@ -129,7 +129,7 @@ func (c *crowd) measure(ctx context.Context, binary string, args []string, name 
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		for watching.Err() == nil {
-			if m, err := procfs.ReadMemory(c.proxy.cmd.Process.Pid); err == nil {
+			if m, err := procfs.ReadMemory(c.proxy.process.Pid); err == nil {
 				peak.Store(max(peak.Load(), m.Resident))
 			}
 			time.Sleep(50 * time.Millisecond)

@@ -220,6 +220,7 @@ func (st *stage) startProxy(ctx context.Context) (err error) {
 		"--upstream-ca-certs", "upstream-ca.pem",
 		"--hosts-file", "hosts",
 		"--mtls-enable", "--ca-certs", "client-ca.pem",
+		"--drain-timeout", "15s", // above the 10 s for which the group may hold back its answers
 	}
 	for _, some := range [][]string{{"--routes-file", "routes"}, {"--max-connection-age", "2s"}, {"--idle-timeout", "1s"}} {
 		if st.rand.IntN(2) == 0 {

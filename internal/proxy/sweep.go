@@ -12,11 +12,10 @@ import (
 
 // watch is what sweep remembers of a session from one look to the next.
 type watch struct {
-	bytes   int64            // forwarded, at the last look
-	still   time.Duration    // for how long that has not changed
-	life    time.Duration    // how old the session may get; 0: as old as it likes
-	silent  [2]time.Duration // of client and broker: see hear
-	waiting bool             // one of them had something to acknowledge
+	bytes          int64         // forwarded, at the last look
+	still          time.Duration // for how long that has not changed
+	life           time.Duration // how old the session may get; 0: as old as it likes
+	client, broker silence
 }
 
 // newWatch returns the watch of a new session. Ages differ by a tenth either
@@ -67,7 +66,7 @@ func (p *Proxy) sweep(ctx context.Context, ln net.Listener) {
 		p.mu.Unlock()
 		for _, s := range sessions {
 			if s.pumping.Load() { // what comes before has deadlines
-				s.look(elapsed)
+				s.look(every, elapsed)
 			}
 		}
 		clear(sessions)
@@ -89,26 +88,26 @@ func (p *Proxy) sweepInterval() time.Duration {
 	return min(max(slices.Min(all), 10*time.Millisecond), 15*time.Second)
 }
 
-// look ends the session if that is due. So much time has passed since the last
-// look.
-func (s *session) look(elapsed time.Duration) {
+// look ends the session if that is due. Looks are every so often, and so much
+// time has passed since the last one: more, when the machine or the process was
+// stopped in between. That is no time in which a peer could have been heard.
+func (s *session) look(every, elapsed time.Duration) {
 	p, w := s.proxy, &s.watch
 	moved := s.traffic.up.Load() + s.traffic.down.Load()
-	still := moved == w.bytes
-	w.bytes = moved
-	w.still += elapsed
-	if !still {
-		w.still = 0
+	w.still += every
+	if moved != w.bytes {
+		w.bytes, w.still = moved, 0
 	}
-	// Where nothing has moved and all had been acknowledged, it still is.
-	if p.TCPUserTimeout > 0 && (!still || w.waiting) {
-		client, broker := w.hear(0, s.client.wire, elapsed), w.hear(1, s.broker.wire, elapsed)
-		w.waiting = w.silent[0] > 0 || w.silent[1] > 0
+	// Where nothing has moved since all was acknowledged, it still is. What was
+	// counted just before the last look may have been sent after it.
+	if p.TCPUserTimeout > 0 && (w.still <= every || w.client.lasts > 0 || w.broker.lasts > 0) {
+		w.client.update(s.client.wire.unacknowledged(), every, elapsed)
+		w.broker.update(s.broker.wire.unacknowledged(), every, elapsed)
 		switch {
-		case client.gone(w.silent[0], p.TCPUserTimeout):
+		case w.client.over(p.TCPUserTimeout):
 			s.lost(s.client, &phaseError{phaseResponse, fmt.Errorf("the client %w", errSilent)})
 			return
-		case broker.gone(w.silent[1], p.TCPUserTimeout):
+		case w.broker.over(p.TCPUserTimeout):
 			s.lost(s.broker, &phaseError{phaseRequest, fmt.Errorf("the broker %w", errSilent)})
 			return
 		}
@@ -159,33 +158,38 @@ type unacknowledged struct {
 	heard   time.Duration // since anything has come from the peer
 }
 
-// hear adds to how long a peer has been silent that has something to
-// acknowledge. 0 says that it has nothing.
-func (w *watch) hear(side int, peer *wire, elapsed time.Duration) unacknowledged {
-	u := peer.unacknowledged()
-	w.silent[side] = u.silence(w.silent[side], elapsed)
-	return u
+// silence is of a peer from which nothing has come while data waited for its
+// acknowledgement.
+//
+// It would be the kernel's to know when that has lasted too long
+// (TCP_USER_TIMEOUT), but Linux takes a peer for gone that answers and does not
+// read: a consumer that works for minutes at what it has got.
+type silence struct {
+	lasts  time.Duration // 0: there is none
+	closed bool          // the peer's window has been closed, in some of that time
 }
 
-// silence returns how long a peer has been silent, from how long it had been so
-// much time ago. What has only now been sent counts from now on.
-func (u unacknowledged) silence(before, elapsed time.Duration) time.Duration {
+// update adds a look at the socket. What has only now been sent counts from now
+// on.
+func (s *silence) update(u unacknowledged, every, elapsed time.Duration) {
 	switch {
 	case !u.waiting:
-		return 0
-	case before == 0, u.heard < elapsed:
-		return 1
+		*s = silence{}
+		return
+	case s.lasts == 0, u.heard < elapsed:
+		*s = silence{lasts: 1}
+	default:
+		s.lasts += every
 	}
-	return before + elapsed
+	// A probe that is data, where the window has room for a little, makes it look
+	// open until it is answered.
+	s.closed = s.closed || u.closed
 }
 
-// gone reports whether a peer that is silent for so long is gone. It would be
-// the kernel's to know (TCP_USER_TIMEOUT), but Linux takes a peer for gone that
-// answers and does not read: a consumer that works for minutes at what it has
-// got. Only what is not acknowledged at all counts here.
-func (u unacknowledged) gone(silent, timeout time.Duration) bool {
-	if u.closed {
+// over reports whether the peer is gone.
+func (s *silence) over(timeout time.Duration) bool {
+	if s.closed {
 		timeout = max(timeout, windowProbes)
 	}
-	return u.waiting && silent >= timeout
+	return s.lasts >= timeout
 }

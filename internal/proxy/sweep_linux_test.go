@@ -82,9 +82,10 @@ func TestPeerThatVanishesWhileNothingIsSentIsProbed(t *testing.T) {
 	r.log.wait(t, "phase=request", "timed out", "stopped answering")
 }
 
-// TestClientThatDoesNotReadIsNotGone has a client that has stopped reading
-// outlive several that are gone. Linux's own TCP_USER_TIMEOUT would end it.
-func TestClientThatDoesNotReadIsNotGone(t *testing.T) {
+// TestClientsThatLiveAreNotGone has a client that has stopped reading, and one
+// that has nothing to read, outlive several that are gone. Linux's own
+// TCP_USER_TIMEOUT would end the first.
+func TestClientsThatLiveAreNotGone(t *testing.T) {
 	const size = 64 << 20
 	body := bytes.Repeat([]byte("x"), 1<<20)
 	asked, vanished := make(chan struct{}, 3), make(chan struct{}, 3)
@@ -93,7 +94,14 @@ func TestClientThatDoesNotReadIsNotGone(t *testing.T) {
 		if err != nil {
 			return
 		}
-		if f[7] == 2 { // of one that is about to vanish
+		switch f[7] {
+		case 3: // of one that is idle between its requests
+			for err == nil {
+				c.Write(echo(f))
+				f, err = kafkatest.ReadFrame(c)
+			}
+			return
+		case 2: // of one that is about to vanish
 			asked <- struct{}{}
 			<-vanished
 			c.Write(echo(f))
@@ -118,9 +126,13 @@ func TestClientThatDoesNotReadIsNotGone(t *testing.T) {
 		toPaused = s.client.wire
 	}
 	r.mu.Unlock()
-	for u := toPaused.unacknowledged(); !u.waiting || !u.closed; u = toPaused.unacknowledged() { // nothing else tells
-		time.Sleep(time.Millisecond)
-	}
+	waitStats(t, r.Proxy, "its window is closed", func(Stats) bool {
+		u := toPaused.unacknowledged()
+		return u.waiting && u.closed
+	})
+	idle := r.dial(t, "bootstrap."+suffix)
+	mustWrite(t, idle, request(12, 0, 3))
+	mustRead(t, idle)
 	for range 3 { // each takes the timeout at the least
 		before := r.Stats().Failures["response"]
 		c := r.dial(t, "bootstrap."+suffix)
@@ -130,6 +142,8 @@ func TestClientThatDoesNotReadIsNotGone(t *testing.T) {
 		vanished <- struct{}{}
 		waitStats(t, r.Proxy, "the one that vanished is gone", func(s Stats) bool { return s.Failures["response"] > before })
 	}
+	mustWrite(t, idle, request(12, 0, 3))
+	mustRead(t, idle)
 	if got := mustRead(t, paused); len(got) != 4+size {
 		t.Errorf("%d bytes arrived, want %d", len(got), 4+size)
 	}

@@ -2,9 +2,11 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net"
+	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +66,8 @@ func TestIdleSessionsEndBetweenFrames(t *testing.T) {
 	quiet.Close()
 	close(release) // one timeout has passed; after two of them it would be too late
 	mustRead(t, owed)
+	mustWrite(t, owed, request(12, 0, 3)) // nor was it drained
+	mustRead(t, owed)
 	mustEnd(t, half)
 	r.log.wait(t, "level=DEBUG", "connection closed", "retired=idle")
 	mustEnd(t, owed)
@@ -112,26 +116,80 @@ func TestOldSessionsEndAndNothingIsLost(t *testing.T) {
 	}
 }
 
-func TestSilenceCountsFromWhenThereIsSomethingToAnswer(t *testing.T) {
-	const look = 10 * time.Second
-	waiting := func(heard time.Duration) unacknowledged { return unacknowledged{waiting: true, heard: heard} }
-	silent := waiting(time.Hour).silence(0, look) // sent just now, after an hour in which nothing was
-	if waiting(time.Hour).gone(silent, look) {
-		t.Error("a peer is gone that has not had the time to answer")
+func TestOldSessionsGetTheirAnswers(t *testing.T) {
+	release := make(chan struct{})
+	b := kafkatest.StartBroker(t, "broker-0.upstream.test", kafkatest.Answer(func(f []byte) []byte {
+		<-release
+		return echo(f)
+	}))
+	r := start(t, b, b.Addr(), func(p *Proxy, _ *route.Config) { p.MaxConnectionAge = 160 * time.Millisecond })
+	c := r.dial(t, "bootstrap."+suffix)
+	mustWrite(t, c, request(12, 0, 1))
+	waitStats(t, r.Proxy, "it has been read", func(s Stats) bool { return s.Requests == 1 })
+	waitStats(t, r.Proxy, "it is old", func(s Stats) bool { return s.Retired["age"] == 1 })
+	close(release)
+	mustRead(t, c)
+	mustEnd(t, c)
+}
+
+func TestSilenceOfPeers(t *testing.T) {
+	const (
+		look    = 15 * time.Second
+		timeout = time.Minute
+		long    = time.Hour
+	)
+	silent := unacknowledged{waiting: true, heard: long}
+	full := unacknowledged{waiting: true, closed: true, heard: long}
+	heard := unacknowledged{waiting: true, heard: look - 1}
+	times := func(n int, u unacknowledged) (all []unacknowledged) { return slices.Repeat([]unacknowledged{u}, n) }
+	for _, test := range []struct {
+		what  string
+		looks []unacknowledged
+		gone  bool
+	}{
+		{"idle for an hour, and sent something just now", times(1, silent), false},
+		{"has had less than the timeout", times(4, silent), false},
+		{"has had the timeout", times(5, silent), true},
+		{"answers at last", append(times(4, silent), heard), false},
+		{"has answered within the timeout", slices.Concat(times(4, silent), times(1, heard), times(3, silent)), false},
+		{"has acknowledged all, and been sent more", slices.Concat(times(4, silent), times(1, unacknowledged{heard: long}), times(4, silent)), false},
+		{"has nothing to acknowledge", times(100, unacknowledged{heard: long}), false},
+		{"does not read, and its window is probed every two minutes", times(9, full), false},
+		{"does not read, and has missed two probes", times(21, full), true},
+		{"does not read, and is just being sent what little it has room for", append(times(9, full), silent), false},
+	} {
+		var s silence
+		for _, u := range test.looks {
+			s.update(u, look, look)
+		}
+		if s.over(timeout) != test.gone {
+			t.Errorf("a peer that %s: gone is %v", test.what, !test.gone)
+		}
 	}
-	silent = waiting(time.Hour).silence(silent, look)
-	if !waiting(time.Hour).gone(silent, look) {
-		t.Error("a peer is not gone that was silent for the timeout")
+
+	var s silence
+	s.update(silent, look, look)
+	s.update(silent, look, long) // the machine was stopped
+	if s.over(timeout) {
+		t.Error("a peer counts as gone that was silent while the proxy did not run")
 	}
-	if silent := waiting(look-1).silence(silent, look); waiting(0).gone(silent, look) {
-		t.Error("a peer is gone that has answered")
+	s.update(unacknowledged{waiting: true, heard: 2 * look}, look, long)
+	if s.lasts > 1 {
+		t.Error("a peer counts as silent that was heard since the last look")
 	}
-	if silent := (unacknowledged{heard: time.Hour}).silence(silent, look); silent != 0 {
-		t.Error("a peer is silent that has nothing to answer")
+}
+
+// mustBeReset connects, and is refused: by then, or by the time it reads.
+func (r *rig) mustBeReset(t *testing.T) {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err == nil {
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		_, err = c.Read(make([]byte, 1))
 	}
-	probed := unacknowledged{waiting: true, closed: true, heard: time.Hour}
-	if probed.gone(2*time.Minute, look) || !probed.gone(windowProbes, look) {
-		t.Error("a peer that does not read is given as much time as the kernel's probes take")
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("%v: want a reset", err)
 	}
 }
 
@@ -141,9 +199,7 @@ func TestLimitOfConnections(t *testing.T) {
 	one, two := r.dial(t, "bootstrap."+suffix), r.dialRaw(t)
 	waitStats(t, r.Proxy, "two are connected", func(s Stats) bool { return s.Active == 2 })
 	for range 5 {
-		if n, err := r.dialRaw(t).Read(make([]byte, 1)); n > 0 || err == nil || err == io.EOF {
-			t.Fatalf("%d bytes, %v: want a reset", n, err)
-		}
+		r.mustBeReset(t)
 	}
 	r.log.wait(t, "level=WARN", "connection refused", "limit=connections", "--max-connections", "client=127.0.0.1")
 	if n := r.Stats().Refused["connections"]; n != 5 {
@@ -167,9 +223,7 @@ func TestLimitOfHandshakesPerAddress(t *testing.T) {
 	one, two := r.dialRaw(t), r.dialRaw(t)
 	mustWrite(t, two, []byte{22, 3, 1})
 	waitStats(t, r.Proxy, "all are connected", func(s Stats) bool { return s.Active == 3 })
-	if n, err := r.dialRaw(t).Read(make([]byte, 1)); n > 0 || err == nil || err == io.EOF {
-		t.Fatalf("%d bytes, %v: want a reset", n, err)
-	}
+	r.mustBeReset(t)
 	r.log.wait(t, "level=WARN", "connection refused", "limit=handshakes-per-address", "load balancer")
 	elsewhere, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).Dial("tcp", r.addr)
 	if err != nil {

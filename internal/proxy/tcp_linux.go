@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unacknowledged asks the kernel about the connection.
+// unacknowledged asks the kernel about the connection. Kernels before 5.4 do not
+// tell the window; to them it is always closed.
 func (w *wire) unacknowledged() (u unacknowledged) {
 	if w.raw == nil {
 		return u

@@ -53,19 +53,7 @@ func TestClientsProduceAndConsumeAndNeverSeeABroker(t *testing.T) {
 	}
 
 	consumer := newClient(t, d, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	seen := map[string]int{}
-	for len(seen) < n {
-		fetches := consumer.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) { seen[string(r.Value)]++ })
-	}
-	for v, times := range seen {
-		if times != 1 {
-			t.Errorf("record %s read %d times", v, times)
-		}
-	}
+	readOnce(ctx, t, consumer, n)
 	if err := d.Err(); err != nil {
 		t.Error(err)
 	}
@@ -153,6 +141,24 @@ func TestProducersSurviveABrokerThatIsDown(t *testing.T) {
 	for range clients {
 		if err := <-errs; err != nil {
 			t.Errorf("produce: %v", err)
+		}
+	}
+}
+
+// readOnce reads n records that differ, and fails if one of them comes again.
+func readOnce(ctx context.Context, t *testing.T, consumer *kgo.Client, n int) {
+	t.Helper()
+	seen := map[string]int{}
+	for len(seen) < n {
+		fetches := consumer.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { seen[string(r.Value)]++ })
+	}
+	for v, times := range seen {
+		if times != 1 {
+			t.Errorf("record %s read %d times", v, times)
 		}
 	}
 }

@@ -95,19 +95,7 @@ func TestOldSessionsEndAndNothingIsLost(t *testing.T) {
 		}
 	}
 	consumer := newClient(t, d, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	seen := map[string]int{}
-	for len(seen) < produced {
-		fetches := consumer.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) { seen[string(r.Value)]++ })
-	}
-	for v, times := range seen {
-		if times != 1 {
-			t.Errorf("record %s is there %d times", v, times)
-		}
-	}
+	readOnce(ctx, t, consumer, produced)
 	if err := d.Err(); err != nil {
 		t.Error(err)
 	}

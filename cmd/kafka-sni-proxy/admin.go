@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -27,14 +28,21 @@ func serveAdmin(c *config) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(c.admin); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(c.admin); !errors.Is(err, net.ErrClosed) {
 			c.log.Error("metrics and health checks have ended", "error", err)
 		}
 	}()
 	c.log.Info("metrics and health checks", "address", c.admin.Addr().String())
 	return func() {
-		server.Close()
+		// What was accepted is answered, also when another process answers what comes
+		// next. Only when Serve has ended, Shutdown knows of all of that.
+		c.admin.Close()
 		<-ended
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			server.Close()
+		}
 	}
 }
 

@@ -20,12 +20,12 @@ import (
 
 // config is a configuration without mistakes, ready to be served.
 type config struct {
-	proxy   *proxy.Proxy
-	places         // where clients and administrators connect
-	serving func() // says that this process serves
-	routes  string // file to keep routes in; "": none
-	log     *slog.Logger
-	suffix  string
+	proxy       *proxy.Proxy
+	places      // where clients and administrators connect
+	predecessor *predecessor
+	routes      string // file to keep routes in; "": none
+	log         *slog.Logger
+	suffix      string
 
 	drainTimeout time.Duration
 
@@ -62,7 +62,7 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	if f.force {
 		wrong.add("--force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
 	}
-	c.places, c.serving = open(f, &wrong, &warnings)
+	c.places, c.predecessor = open(f, &wrong, &warnings)
 	advertised := f.advertisedPort
 	if advertised == 0 && len(c.clients) > 0 {
 		advertised = c.clients[0].Addr().(*net.TCPAddr).Port

@@ -3,12 +3,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 )
 
 func notifyHandOver(chan<- os.Signal) {}
 
-func startSuccessor(places) (pid int, err error) { return 0, errors.ErrUnsupported }
+func startSuccessor(context.Context, places) (*successor, error) { return nil, errors.ErrUnsupported }
 
-func succeed() (serving func()) { return nil }
+func succeed() *predecessor { return nil }

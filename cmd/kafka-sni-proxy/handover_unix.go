@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -18,9 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// successorTimeout is how long a new process may take until it serves.
-const successorTimeout = 30 * time.Second
-
 // successorVariable tells a new process the descriptor through which it is to
 // say that it serves.
 const successorVariable = "SUCCESSOR_OF_KAFKA_SNI_PROXY" // not like that of a flag
@@ -28,13 +27,19 @@ const successorVariable = "SUCCESSOR_OF_KAFKA_SNI_PROXY" // not like that of a f
 func notifyHandOver(c chan<- os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 
 // startSuccessor starts the program anew, from its file as it is now and with
-// the same flags, and waits until that serves. It gets the sockets, in the way
-// of systemd (sd_listen_fds(3)): the very same ones, with the connections that
-// wait in them. Opening them twice, as SO_REUSEPORT allows, would lose those.
-func startSuccessor(p places) (pid int, err error) {
+// the same flags, and waits until that serves, or ctx ends. It gets the sockets, in
+// the way of systemd (sd_listen_fds(3)): the very same ones, with the connections
+// that wait in them. Opening them twice, as SO_REUSEPORT allows, would lose those.
+//
+// A successor that has served is not waited for (wait(2)). When it dies, whoever
+// inherits it when this process ends, which is the service manager, learns how.
+func startSuccessor(ctx context.Context, p places) (*successor, error) {
+	if os.Getpid() == 1 {
+		return nil, errors.New("this is process 1, with which all others end: start another container instead")
+	}
 	program, err := exec.LookPath(os.Args[0]) // not os.Executable, which is where a link led to
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	var files []*os.File
 	defer func() {
@@ -46,20 +51,19 @@ func startSuccessor(p places) (pid int, err error) {
 	for _, ln := range p.clients {
 		files, names = append(files, nil), append(names, "clients")
 		if files[len(files)-1], err = copyOf(ln); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	if p.admin != nil {
 		files, names = append(files, nil), append(names, adminSocket)
 		if files[len(files)-1], err = copyOf(p.admin); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	said, say, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer said.Close()
 	files = append(files, say)
 
 	const first = 3 // descriptor of ExtraFiles
@@ -73,19 +77,27 @@ func startSuccessor(p places) (pid int, err error) {
 		"LISTEN_FDNAMES="+strings.Join(names, ":"),
 		fmt.Sprintf("%s=%d", successorVariable, first+len(names)))
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		said.Close()
+		return nil, err
 	}
 	say.Close() // so that its end is seen
-	said.SetReadDeadline(time.Now().Add(successorTimeout))
-	if _, err = said.Read(make([]byte, 1)); err == nil {
-		go cmd.Wait() // whichever of the two ends first
-		return cmd.Process.Pid, nil
+	defer context.AfterFunc(ctx, func() { said.SetReadDeadline(time.Unix(1, 0)) })()
+	if _, err := said.Read(make([]byte, 1)); err == nil {
+		alive, died := context.WithCancel(context.Background())
+		go func() {
+			defer said.Close()
+			if _, err := said.Read(make([]byte, 1)); err == io.EOF {
+				died()
+			}
+		}()
+		return &successor{cmd.Process.Pid, alive}, nil
 	}
+	said.Close()
 	cmd.Process.Kill()
-	if ended := cmd.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0, fmt.Errorf("the new process has ended (%v); what it has written says why", ended)
+	if ended := cmd.Wait(); ctx.Err() == nil {
+		return nil, fmt.Errorf("the new process has ended (%v); what it has written says why", ended)
 	}
-	return 0, fmt.Errorf("the new process does not serve after %v", successorTimeout)
+	return nil, context.Cause(ctx)
 }
 
 // copyOf returns a copy of a listener's descriptor. It stays non-blocking: the
@@ -105,9 +117,9 @@ func copyOf(ln net.Listener) (*os.File, error) {
 	return os.NewFile(uintptr(fd), ln.Addr().String()), nil
 }
 
-// succeed finds out whether this process was started by startSuccessor. If so,
-// what it returns is to be called when it serves.
-func succeed() (serving func()) {
+// succeed returns the process that has started this one by startSuccessor, nil
+// for none.
+func succeed() *predecessor {
 	fd, err := strconv.Atoi(os.Getenv(successorVariable))
 	if err != nil {
 		return nil
@@ -115,9 +127,5 @@ func succeed() (serving func()) {
 	os.Unsetenv(successorVariable)
 	os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid())) // which could not be known before
 	syscall.CloseOnExec(fd)
-	say := os.NewFile(uintptr(fd), "successor")
-	return func() {
-		say.Write([]byte{1})
-		say.Close()
-	}
+	return &predecessor{os.NewFile(uintptr(fd), "predecessor")}
 }

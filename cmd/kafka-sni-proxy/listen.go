@@ -23,12 +23,12 @@ const adminSocket = "admin"
 // open opens the ports that the flags name. Where systemd has passed sockets
 // (sd_listen_fds(3)) those are used instead: the one with the name "admin" for
 // the admin port, all others for clients. So are those of the process before
-// this one, which waits until serving is called.
-func open(f *flags, wrong *mistakes, warnings *[]string) (p places, serving func()) {
-	serving = succeed()
+// this one, which waits until it is told that this one serves.
+func open(f *flags, wrong *mistakes, warnings *[]string) (p places, before *predecessor) {
+	before = succeed()
 	p = passed(wrong)
-	if serving != nil { // the flags are those by which they were opened
-		return p, serving
+	if before != nil { // the flags are those by which they were opened
+		return p, before
 	}
 	switch {
 	case len(p.clients) == 0:
@@ -47,7 +47,7 @@ func open(f *flags, wrong *mistakes, warnings *[]string) (p places, serving func
 	default:
 		p.admin = listen("--admin-bind", f.adminBind, wrong)
 	}
-	return p, func() {}
+	return p, nil
 }
 
 // passed returns the sockets that the program was started with.

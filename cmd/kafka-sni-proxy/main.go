@@ -7,7 +7,7 @@
 // or config.go with listen.go, tls.go, dial.go and routes.go (everything checked
 // and made ready), serve.go (until a signal), with reload.go, source.go and
 // watch.go (files that change), admin.go (metrics and health) and systemd.go on
-// the side; handover_unix.go has another process go on.
+// the side; handover.go and handover_unix.go have another process go on.
 package main
 
 import (

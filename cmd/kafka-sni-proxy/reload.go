@@ -38,27 +38,34 @@ func newReloader(c *config) *reloader {
 	return r
 }
 
+// matchAgain is when to look at a certificate and a key again that did not match
+// when one of them had just changed.
+const matchAgain = 2 * time.Second
+
 // run reloads when files change, and whenever somebody asks, until ctx ends.
 func (r *reloader) run(ctx context.Context, asks <-chan os.Signal) {
-	for why := due; why != over; {
+	for why, again := due, lookAgain; why != over; {
 		// Watching begins before reading, so that no change falls in between.
 		w := newWatcher(r.files)
-		if why != due || slices.ContainsFunc(r.c.material.parts(), (*part).stale) {
+		if why != due || again == matchAgain || slices.ContainsFunc(r.c.material.parts(), (*part).stale) {
+			again = lookAgain
 			if why == asked {
 				notifyReloading(r.c.log)
 			}
-			r.reload(why == asked)
+			if slices.Contains(r.reload(why), early) {
+				again = matchAgain
+			}
 			if why == asked {
 				notifyReady(r.c)
 			}
 		}
-		why = w.wait(ctx, asks)
+		why = w.wait(ctx, asks, again)
 		w.close()
 	}
 }
 
 // reload reads all files. What is good is used, whatever the others are.
-func (r *reloader) reload(asked bool) {
+func (r *reloader) reload(why wakeup) []outcome {
 	m, log := r.c.material, r.c.log
 	downstream := func() {
 		r.c.proxy.Reload(m.downstreamTLS(), nil)
@@ -68,17 +75,20 @@ func (r *reloader) reload(asked bool) {
 	hosts := func() { r.c.dialer.hosts.Store(m.hosts.value) }
 
 	outcomes := []outcome{
-		m.server.refresh(log, asked, downstream),
-		m.clients.refresh(log, asked, downstream),
-		m.upstream.refresh(log, asked, upstream),
-		m.brokers.refresh(log, asked, upstream),
-		m.hosts.refresh(log, asked, hosts),
+		m.server.refresh(log, why, downstream),
+		m.clients.refresh(log, why, downstream),
+		m.upstream.refresh(log, why, upstream),
+		m.brokers.refresh(log, why, upstream),
+		m.hosts.refresh(log, why, hosts),
 	}
-	isNew, isBad := slices.Contains(outcomes, changed), slices.Contains(outcomes, unusable)
-	if asked && !isNew && !isBad {
+	isNew, isBad, isEarly := slices.Contains(outcomes, changed), slices.Contains(outcomes, unusable), slices.Contains(outcomes, early)
+	if why == asked && !isNew && !isBad {
 		log.Info("nothing to reload: no file has changed")
 	}
-	r.note(isNew, !isBad)
+	if isNew || isBad || !isEarly {
+		r.note(isNew, !isBad)
+	}
+	return outcomes
 }
 
 // note keeps for the metrics what a reload has led to.

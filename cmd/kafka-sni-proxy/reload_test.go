@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/big"
 	"net"
@@ -532,5 +533,40 @@ func TestEveryStepOnTheWayToAFileIsWatched(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s: %v, want %v", file, got, want)
 		}
+	}
+}
+
+// A certificate and its key that are written one after the other do not match in
+// between. That is a mistake only when it lasts, or when somebody asks.
+func TestAPairThatDoesNotMatchYetIsNoMistake(t *testing.T) {
+	dir, next := renewed(t), renewed(t)
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	cert, key := dir+"/server.pem", dir+"/server_key.pem"
+	s := source[tls.Certificate]{
+		part:  part{flags: "--cert, --key", files: []string{cert, key}},
+		read:  func() (tls.Certificate, error) { return certs.LoadKeyPair(cert, key) },
+		same:  sameCertificate,
+		about: aboutCertificate,
+	}
+	check(t, s.first())
+	old := s.value
+	copyFile(t, next+"/server.pem", cert)
+	for _, step := range []struct {
+		why    wakeup
+		want   outcome
+		errors int
+	}{{touched, early, 0}, {touched, early, 0}, {due, unusable, 1}, {touched, early, 1}, {due, unusable, 1}, {asked, unusable, 2}} {
+		if got := s.refresh(logger, step.why, nil); got != step.want || strings.Count(log.String(), "level=ERROR") != step.errors {
+			t.Errorf("after %v: %v and %d errors, want %v and %d:\n%s", step.why, got, strings.Count(log.String(), "level=ERROR"), step.want, step.errors, log.String())
+		}
+		if !sameCertificate(s.value, old) || s.problem == "" && step.errors > 0 {
+			t.Errorf("after %v: the old pair does not stay, or the problem is forgotten", step.why)
+		}
+	}
+	copyFile(t, next+"/server_key.pem", key)
+	used := false
+	if got := s.refresh(logger, touched, func() { used = true }); got != changed || !used || sameCertificate(s.value, old) {
+		t.Errorf("with the right key: %v, used: %v", got, used)
 	}
 }

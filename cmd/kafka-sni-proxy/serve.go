@@ -58,17 +58,17 @@ func serve(ctx context.Context, c *config, s signals) error {
 		c.log.Info("listening", "address", ln.Addr().String())
 	}
 	beside.start(func(ctx context.Context) { feedWatchdog(ctx, c) })
-	c.serving()
+	c.predecessor.tell(serves)
+	defer c.predecessor.tell(ends)
 	notifyReady(c)
 	for {
 		select {
 		case err := <-ended: // only when the port was closed under it
 			return err
 		case <-s.handOver:
-			if handOver(c) {
+			if next := handOver(ctx, c, s.end); next != nil {
 				beside.stop() // all of it is the new process's now
-				leave(c, s.end)
-				return drain(c, s.end)
+				return leave(ctx, c, next, s)
 			}
 			continue
 		case s := <-s.end:
@@ -103,39 +103,6 @@ func (t *tasks) stop() {
 	for _, stop := range slices.Backward(*t) {
 		stop()
 	}
-}
-
-// handOver has a new process take over the sockets. When that cannot, this one
-// goes on as if nothing had been.
-func handOver(c *config) bool {
-	c.log.Info("handing over: starting a new process")
-	notifyReloading(c.log)
-	pid, err := startSuccessor(c.places)
-	if err != nil {
-		c.log.Error("not handed over; this process goes on", "error", err)
-		notifyReady(c)
-		return false
-	}
-	notify(c.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", pid))
-	os.Unsetenv("NOTIFY_SOCKET") // what this process does is no longer the service's state
-	c.log.Info("handed over", "pid", pid, "connections", c.proxy.Stats().Active)
-	return true
-}
-
-// leave lets sessions go on and ends them little by little over half of
-// --drain-timeout, or until there is a signal.
-func leave(c *config, signals <-chan os.Signal) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case s := <-signals:
-			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	c.proxy.Leave(ctx, c.drainTimeout/2)
 }
 
 func (c *config) serveClients(ln net.Listener) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
@@ -56,20 +57,26 @@ const (
 	unchanged outcome = iota
 	changed
 	unusable
+	early // a certificate and a key do not match, because one of them may be yet to come
 )
 
 // refresh reads the files once more, and when they say something new puts that
 // to use. When they cannot be used the value stays. That is logged once, or
 // whenever somebody has asked.
-func (s *source[T]) refresh(log *slog.Logger, asked bool, use func()) outcome {
+func (s *source[T]) refresh(log *slog.Logger, why wakeup, use func()) outcome {
 	if len(s.files) == 0 {
 		return unchanged
 	}
 	s.seen = stampsOf(s.files) // before they are read: what comes later is not missed
 	value, err := s.read()
+	var half *certs.MismatchError
+	if why == touched && errors.As(err, &half) {
+		log.Debug("a certificate and its key do not match, perhaps not yet; looking again", "flag", s.flags)
+		return early
+	}
 	if err != nil {
 		problem := strings.ReplaceAll(err.Error(), "\n", "; ")
-		if asked || problem != s.problem {
+		if why == asked || problem != s.problem {
 			log.Error("a changed file cannot be used: what was loaded before stays in use until it is put right", "flag", s.flags, "error", problem)
 		}
 		s.problem = problem

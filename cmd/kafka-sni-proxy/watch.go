@@ -65,8 +65,8 @@ const lookAgain = 30 * time.Second
 
 // wait waits for a reason to look at the files. After a change it waits until
 // there is no other one for a moment, so that files that belong together are
-// read together.
-func (w *watcher) wait(ctx context.Context, asks <-chan os.Signal) wakeup {
+// read together. Without one it waits for lookAgain at most.
+func (w *watcher) wait(ctx context.Context, asks <-chan os.Signal, lookAgain time.Duration) wakeup {
 	const (
 		settle     = 250 * time.Millisecond
 		settleMost = 10 * settle

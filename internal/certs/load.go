@@ -34,6 +34,14 @@ func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
+// MismatchError is of a certificate and a key that do not belong together, as is so
+// for a moment when they are replaced one after the other.
+type MismatchError struct{ CertFile, KeyFile string }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("%s is not the private key of the certificate in %s: take the two files that were made together", e.KeyFile, e.CertFile)
+}
+
 // LoadAuthorities reads the certificates to trust from a PEM file. At least one
 // must be valid now: bundles keep some that have ended.
 func LoadAuthorities(file string) ([]*x509.Certificate, error) {
@@ -187,7 +195,7 @@ func matches(chain []*x509.Certificate, key crypto.Signer, certFile, keyFile str
 		}
 		return nil
 	}
-	return fmt.Errorf("%s is not the private key of the certificate in %s: take the two files that were made together", keyFile, certFile)
+	return &MismatchError{certFile, keyFile}
 }
 
 // readPEM returns the PEM blocks in a file, at least one.

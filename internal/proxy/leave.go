@@ -14,6 +14,15 @@ import (
 // has time for its first requests. Leave returns when no session is left, the time
 // is over, or ctx ends; then Shutdown is to be called.
 func (p *Proxy) Leave(ctx context.Context, within time.Duration) {
+	began := time.Now()
+	p.leave(ctx, func(i, n int) <-chan time.Time {
+		return time.After(time.Until(began.Add(within / time.Duration(n+1) * time.Duration(i+1))))
+	})
+}
+
+// leave is Leave with a clock: turn says when it is the turn of session i of n,
+// and for n itself, when it is over.
+func (p *Proxy) leave(ctx context.Context, turn func(i, n int) <-chan time.Time) {
 	p.init()
 	p.mu.Lock()
 	p.leaving = true
@@ -28,10 +37,9 @@ func (p *Proxy) Leave(ctx context.Context, within time.Duration) {
 	}()
 	// One that is accepted after this snapshot is left to Shutdown.
 	sessions := p.byAge()
-	began, pause := time.Now(), within/time.Duration(len(sessions)+1)
 	for i := range len(sessions) + 1 {
 		select {
-		case <-time.After(time.Until(began.Add(pause * time.Duration(i+1)))):
+		case <-turn(i, len(sessions)):
 		case <-gone:
 			return
 		case <-ctx.Done():

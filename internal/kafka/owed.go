@@ -58,7 +58,7 @@ type questionState uint8
 const (
 	questionNone questionState = iota
 	questionOpen
-	questionUseless // the answer named no broker
+	questionUseless // the answer named no broker, or was given up
 	questionAnswered
 )
 
@@ -135,9 +135,9 @@ func (o *Owed) pop() {
 }
 
 // AwaitAnswer returns when what [Requests.Ask] asked has been answered, and
-// [Responses.Names] been told what the answer says, or when the session has
-// ended. It reports whether the answer named any broker. It is called by whoever
-// calls Ask.
+// [Responses.Names] been told what the answer says; after GiveUp; or when the
+// session has ended. It reports whether the answer named any broker. It is
+// called by whoever calls Ask.
 func (o *Owed) AwaitAnswer() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -147,6 +147,10 @@ func (o *Owed) AwaitAnswer() bool {
 	}
 	return o.asked == questionAnswered
 }
+
+// GiveUp has AwaitAnswer wait no longer. The answer is still owed, learned from
+// when it comes, and not forwarded.
+func (o *Owed) GiveUp() { o.answered(questionUseless) }
 
 // answered ends AwaitAnswer.
 func (o *Owed) answered(how questionState) {

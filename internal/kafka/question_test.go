@@ -170,6 +170,24 @@ func TestAwaitingAnAnswerEndsWithTheSession(t *testing.T) {
 	}
 }
 
+func TestAnswersThatComeTooLateAreLearnedAllTheSame(t *testing.T) {
+	q := newInquiry()
+	if err := q.requests.Forward(request(12, 4, 1)); err != nil {
+		t.Fatal(err)
+	}
+	q.owed.GiveUp()
+	if q.owed.AwaitAnswer() {
+		t.Error("an answer that has not come")
+	}
+	theirs := []byte{0, 0, 0, 5, 0, 0, 0, 1, 9}
+	if err := feed(q.responses.Forward, append(answerToOurs(7), theirs...), byteByByte); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(q.told, []int32{7}) || !bytes.Equal(q.down.Bytes(), theirs) {
+		t.Errorf("told of %v, the client got %x", q.told, q.down.Bytes())
+	}
+}
+
 // FuzzQuestion holds that a client is sent nothing of the answer to a question
 // of the proxy's own, whatever is in it, and all of its own answers.
 func FuzzQuestion(f *testing.F) {

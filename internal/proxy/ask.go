@@ -236,7 +236,9 @@ func (s *session) askHere() error {
 	if err := s.broker.wire.flush(); err != nil {
 		return err
 	}
+	late := time.AfterFunc(askTimeout, s.owed.GiveUp)
 	answered := s.owed.AwaitAnswer()
+	late.Stop()
 	s.broker.wire.cork()
 	s.proxy.noteHere(answered, s.address)
 	if s.draining.Load() {

@@ -198,17 +198,17 @@ func (p *Proxy) Serve(ctx context.Context, ln net.Listener) error {
 		p.survive(func() { p.cutFrom(ln) })
 	})()
 
-	var sessions sync.WaitGroup
-	quiet, over := context.WithCancel(ctx)
-	run := func(f func()) { sessions.Go(func() { p.survive(f) }) }
-	run(func() { p.giveBack(quiet) })
-	run(func() { p.sweep(quiet, ln) })
-	err := p.accept(ctx, ln, d, run)
+	var sessions, keepers sync.WaitGroup
+	keeping, over := context.WithCancel(ctx)
+	keepers.Go(func() { p.survive(func() { p.giveBack(keeping) }) })
+	keepers.Go(func() { p.survive(func() { p.sweep(keeping, ln) }) })
+	err := p.accept(ctx, ln, d, func(f func()) { sessions.Go(func() { p.survive(f) }) })
 	if err != nil { // not drained
 		cancel()
 	}
-	over()
 	sessions.Wait()
+	over()
+	keepers.Wait()
 	return err
 }
 

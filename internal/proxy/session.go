@@ -56,6 +56,7 @@ func (p *Proxy) serve(ctx context.Context, ln net.Listener, conn net.Conn, sourc
 	defer cancel()
 	s := &session{proxy: p, listener: ln, began: time.Now(), endSetup: cancel, client: newSide(w, tls.Server(w, p.downstream)), watch: p.newWatch()}
 	if !p.add(s) {
+		p.greeted(source)
 		conn.Close()
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"reflect"
 	"time"
 	"unsafe"
@@ -219,8 +220,12 @@ func resetOnClose(conn net.Conn) {
 // read and dropped until it has closed too.
 func (s *side) linger(timeout time.Duration) {
 	s.closeWrite()
-	s.wire.SetReadDeadline(time.Now().Add(timeout))
-	io.Copy(io.Discard, onlyReader{s.wire.Conn})
+	for end := time.Now().Add(timeout); time.Now().Before(end); {
+		s.wire.SetReadDeadline(end)
+		if _, err := io.Copy(io.Discard, onlyReader{s.wire.Conn}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} // or else it was woken, by somebody who did not know yet
+	}
 	s.wire.Conn.Close()
 }
 

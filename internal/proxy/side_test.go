@@ -234,6 +234,35 @@ func TestEndOfTheStreamGivesBuffersBack(t *testing.T) {
 	})
 }
 
+// Whoever wakes a session may do so when it is over already, but for what the
+// client has still to read.
+func TestWakingDoesNotEndTheLinger(t *testing.T) {
+	s, c := sides(t, false)
+	answer := bytes.Repeat([]byte("answer"), 30_000)
+	if _, err := s.Conn.Write(answer); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() {
+		s.linger(time.Minute)
+		close(over)
+	}()
+	for range 200 {
+		s.wake()
+		c.Write([]byte("r")) // what is unread at the close resets the connection
+	}
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, answer) {
+		t.Errorf("%d bytes and %v, want all %d", len(got), err, len(answer))
+	}
+	select {
+	case <-over:
+		t.Error("it was over before the client had closed")
+	default:
+	}
+	c.Close()
+	<-over
+}
+
 func TestReadingAllocatesNothing(t *testing.T) {
 	s, c := sides(t, false)
 	record := bytes.Repeat([]byte("r"), 16384)

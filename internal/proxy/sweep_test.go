@@ -80,6 +80,25 @@ func TestIdleSessionsEndBetweenFrames(t *testing.T) {
 	}
 }
 
+// An answer that never comes does not hold a drain up for longer than it would
+// have held a session.
+func TestIdleSessionsEndWhileDraining(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	b := kafkatest.StartBroker(t, "broker-0.upstream.test", kafkatest.Answer(func(f []byte) []byte {
+		close(asked)
+		<-release
+		return echo(f)
+	}))
+	r := start(t, b, b.Addr(), func(p *Proxy, _ *route.Config) { p.IdleTimeout = 50 * time.Millisecond })
+	c := r.dial(t, "bootstrap."+suffix)
+	mustWrite(t, c, request(12, 0, 1))
+	<-asked
+	if err := r.Shutdown(testContext(t)); err != nil {
+		t.Errorf("%v: want the session to be over when its time was", err)
+	}
+}
+
 // TestOldSessionsEndAndNothingIsLost has a real client produce while its
 // connections are ended all the time.
 func TestOldSessionsEndAndNothingIsLost(t *testing.T) {

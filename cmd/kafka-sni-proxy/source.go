@@ -21,8 +21,10 @@ type part struct {
 	problem string   // with them as they were last read, "": none
 }
 
-// stale reports whether the files are not what was last read.
-func (p *part) stale() bool { return !stampsOf(p.files).equal(p.seen) }
+// stale reports whether the files are not what was last read, or have to be read
+// again because that failed: the reason may have been elsewhere, such as no
+// file descriptor left.
+func (p *part) stale() bool { return p.problem != "" || !stampsOf(p.files).equal(p.seen) }
 
 // source is what a part says, and can be read again while the program runs. The
 // zero value is for flags that were not given.

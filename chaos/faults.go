@@ -382,7 +382,7 @@ func proxyHandOver(ctx context.Context, e *experiment) (string, error) {
 		if err != nil {
 			return err
 		}
-		m := regexp.MustCompile(`msg="handed over" pid=([0-9]+)`).FindSubmatch(log[before:])
+		m := regexp.MustCompile(`msg="handed over[^"]*" pid=([0-9]+)`).FindSubmatch(log[before:])
 		if m == nil {
 			return errors.New("its log does not say so")
 		}

@@ -218,18 +218,18 @@ func (s *session) askHere() error {
 	if s.draining.Load() {
 		return errDrained
 	}
-	now := time.Now()
-	if now.Before(s.askNext) {
+	age := time.Since(s.began)
+	if age < s.askNext {
 		return nil
 	}
 	if settled, err := s.settled(); settled {
 		return err
 	}
 	a := &s.proxy.asking
-	if s.askNext = a.here(); now.Before(s.askNext) {
+	if s.askNext = a.here().Sub(s.began); age < s.askNext {
 		return nil
 	}
-	s.askNext = now.Add(herePause)
+	s.askNext = age + herePause
 	if err := s.requests.Ask(metadataRequest); err != nil {
 		return err
 	}

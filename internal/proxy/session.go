@@ -32,7 +32,7 @@ type session struct {
 	requests  kafka.Requests
 	responses kafka.Responses
 	traffic   traffic
-	askNext   time.Time // when to ask this broker where the route leads
+	askNext   time.Duration // after began: when to ask this broker where the route leads
 	watch     watch
 
 	mu     sync.Mutex
@@ -40,10 +40,10 @@ type session struct {
 	why    error    // what it was ended for from here; nil: its peers, or a shutdown
 	dialed net.Conn // under broker
 
-	pumping  atomic.Bool // requests may be under way: draining has to let them end
-	draining atomic.Bool // no more requests are to be read
-	idle     atomic.Bool // the same, if nothing is under way
-	stopped  atomic.Bool // no more requests will be read
+	pumping  atomic.Bool   // requests may be under way: draining has to let them end
+	draining atomic.Bool   // no more requests are to be read
+	idle     atomic.Uint32 // the same, if nothing is under way and this is still its mark
+	stopped  atomic.Bool   // no more requests will be read
 }
 
 // serve is the life of a connection. What comes before the pumps needs a deep
@@ -256,16 +256,19 @@ func (s *session) forwardRequests() error {
 	}
 }
 
-// drainIdle begins to drain a session that is said to be idle, unless something
-// is under way after all.
+// drainIdle begins to drain a session that sweep found idle, unless something
+// is under way after all, or has been since.
 func (s *session) drainIdle() bool {
-	if !s.idle.Swap(false) || !s.requests.AtBoundary() || s.owed.Len() > 0 {
+	if found := s.idle.Swap(0); found == 0 || found != s.mark() || !s.requests.AtBoundary() || s.owed.Len() > 0 {
 		return false
 	}
 	s.retire(retiredIdle)
 	s.draining.Store(true)
 	return true
 }
+
+// mark changes with each byte that is forwarded. It is not 0.
+func (s *session) mark() uint32 { return uint32(s.traffic.up.Load()+s.traffic.down.Load()) | 1<<31 }
 
 // The requests of a batch wait in cork together, so all of them have to fit what
 // may be owed.

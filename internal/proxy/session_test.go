@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"kafka-sni-proxy/internal/kafkatest"
 	"kafka-sni-proxy/internal/route"
@@ -685,4 +686,11 @@ func pumpAllocations() (n int64) {
 		}
 	}
 	return n
+}
+
+// A byte more, and each connection takes 128.
+func TestSessionsKeepTheirSizeClass(t *testing.T) {
+	if size := unsafe.Sizeof(session{}); size > 1280 {
+		t.Errorf("%d bytes: the next size class of the allocator begins at 1281", size)
+	}
 }

@@ -118,7 +118,7 @@ func (s *session) look(every, elapsed time.Duration) {
 		s.retire(retiredIdle)
 		s.cut()
 	case p.IdleTimeout > 0 && w.still >= p.IdleTimeout:
-		s.idle.Store(true) // pumpRequests knows whether anything is under way
+		s.idle.Store(s.mark()) // pumpRequests knows whether anything is under way
 		s.client.wake()
 	case w.life > 0 && time.Since(s.began) >= w.life && !s.draining.Load():
 		s.retire(retiredAge)

@@ -80,6 +80,21 @@ func TestIdleSessionsEndBetweenFrames(t *testing.T) {
 	}
 }
 
+// The pump may come to look when the session is no longer idle.
+func TestSessionsAreNotIdleThatWereAMomentAgo(t *testing.T) {
+	s := &session{proxy: &Proxy{}}
+	s.traffic.up.Store(1 << 31) // and what is more than a mark can hold is no matter
+	s.idle.Store(s.mark())
+	s.traffic.down.Store(100)
+	if s.drainIdle() || s.draining.Load() {
+		t.Error("a session is drained that has been answered since")
+	}
+	s.idle.Store(s.mark())
+	if !s.drainIdle() || !s.draining.Load() {
+		t.Error("a session is not drained that is idle")
+	}
+}
+
 // An answer that never comes does not hold a drain up for longer than it would
 // have held a session.
 func TestIdleSessionsEndWhileDraining(t *testing.T) {

@@ -180,15 +180,15 @@ func timeRewriting(brokers int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	var owed kafka.Owed
-	requests := kafka.Requests{Out: io.Discard, Owed: &owed}
-	responses := kafka.Responses{Out: io.Discard, Owed: &owed, Names: table.Learn}
+	var inFlight kafka.InFlight
+	requests := kafka.Requests{Out: io.Discard, InFlight: &inFlight}
+	responses := kafka.Responses{Out: io.Discard, InFlight: &inFlight, Names: table.Learn}
 	const times = 200
 	taken := make([]int64, times)
 	scratch := make([]byte, len(request))
 	for i := range taken {
 		copy(scratch, request) // Forward may change what it is given
-		if err := requests.Forward(scratch); err != nil {
+		if _, err := requests.Forward(scratch); err != nil {
 			return 0, err
 		}
 		begin := time.Now()

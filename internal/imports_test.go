@@ -26,14 +26,29 @@ var rules = map[string]struct {
 	testOnly bool     // only tests, and programs that are no part of the product, import it
 }{
 	"cmd/kafka-sni-proxy": {
-		ours:   []string{"internal/proxy", "internal/route", "internal/hosts", "internal/certs"},
+		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
+			"internal/route", "internal/hosts", "internal/certs"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
-	"internal/proxy": {
-		ours:   []string{"internal/kafka", "internal/route"},
-		others: []string{"golang.org/x/"},
-		never:  []string{"flag", "io/ioutil", "os/signal"},
+	"internal/server": {
+		ours:  []string{"internal/session", "internal/cluster", "internal/route", "internal/tlswire", "internal/loglimit"},
+		never: []string{"flag", "os/signal", "unsafe"},
 	},
+	"internal/session": {
+		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route"},
+		never: []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
+	},
+	"internal/cluster": {
+		ours:  []string{"internal/tlswire", "internal/kafka", "internal/route"},
+		never: []string{"flag", "os/signal", "unsafe"},
+		noGo:  true,
+	},
+	"internal/tlswire": {
+		others: []string{"golang.org/x/"},
+		never:  []string{"flag", "log", "log/slog", "os/signal"},
+		noGo:   true,
+	},
+	"internal/loglimit": {never: []string{"net", "os"}, noGo: true},
 	"internal/kafka": {
 		never: []string{"net", "crypto/tls", "log", "log/slog", "os", "time"},
 		noGo:  true,
@@ -42,7 +57,7 @@ var rules = map[string]struct {
 	"internal/hosts": {never: []string{"net", "os"}, noGo: true},
 	"internal/certs": {noGo: true},
 	"internal/kafkatest": {
-		ours:     []string{"internal/certs", "internal/kafka", "internal/route", "internal/proxy"},
+		ours:     []string{"internal/certs", "internal/kafka", "internal/route"},
 		others:   []string{"github.com/twmb/", "golang.org/x/"},
 		testOnly: true,
 	},

@@ -148,10 +148,10 @@ func TestRecordBatchesOfManySizes(t *testing.T) {
 // TestTheProxysEngineTakesEveryFrame passes what the ends say through the
 // proxy's rewriting, which trusts nothing.
 func TestTheProxysEngineTakesEveryFrame(t *testing.T) {
-	var owed kafka.Owed
-	requests := kafka.Requests{Out: io.Discard, Owed: &owed}
+	var inFlight kafka.InFlight
+	requests := kafka.Requests{Out: io.Discard, InFlight: &inFlight}
 	var out bytes.Buffer
-	responses := kafka.Responses{Out: &out, Owed: &owed, Names: func(_ int32, host []byte, port int32) (string, int32) {
+	responses := kafka.Responses{Out: &out, InFlight: &inFlight, Names: func(_ int32, host []byte, port int32) (string, int32) {
 		if !strings.HasSuffix(string(host), ".upstream.example") {
 			t.Errorf("broker host %q", host)
 		}
@@ -170,7 +170,7 @@ func TestTheProxysEngineTakesEveryFrame(t *testing.T) {
 		}
 		out.Reset()
 		for piece := range slicesOf(bytes.Clone(request), 64<<10) {
-			if err := requests.Forward(piece); err != nil {
+			if _, err := requests.Forward(piece); err != nil {
 				t.Fatalf("%+v: %v", r, err)
 			}
 		}

@@ -14,12 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"kafka-sni-proxy/internal/proxy"
+	"kafka-sni-proxy/internal/server"
 )
 
 // serveAdmin answers /metrics, /healthz and /readyz until stop is called.
 func serveAdmin(c *config) (stop func()) {
-	server := &http.Server{
+	web := &http.Server{
 		Handler:           adminHandler(c),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -28,7 +28,7 @@ func serveAdmin(c *config) (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := server.Serve(c.admin); !errors.Is(err, net.ErrClosed) {
+		if err := web.Serve(c.admin); !errors.Is(err, net.ErrClosed) {
 			c.log.Error("metrics and health checks have ended", "error", err)
 		}
 	}()
@@ -40,8 +40,8 @@ func serveAdmin(c *config) (stop func()) {
 		<-ended
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		if server.Shutdown(ctx) != nil {
-			server.Close()
+		if web.Shutdown(ctx) != nil {
+			web.Close()
 		}
 	}
 }
@@ -51,7 +51,7 @@ func adminHandler(c *config) http.Handler {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		metrics{c.proxy},
+		metrics{c.server},
 		c.reloader,
 	)
 	mux := http.NewServeMux()
@@ -63,7 +63,7 @@ func adminHandler(c *config) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("GET /readyz", &readiness{proxy: c.proxy})
+	mux.Handle("GET /readyz", &readiness{server: c.server})
 	return mux
 }
 
@@ -75,7 +75,7 @@ const healthTimeout = 5 * time.Second
 // draining, and an upstream can be reached. It asks the upstream at most once
 // in a few seconds, however many ask it.
 type readiness struct {
-	proxy *proxy.Proxy
+	server *server.Server
 
 	mu      sync.Mutex
 	checked time.Time
@@ -96,7 +96,7 @@ func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (r *readiness) check() error {
-	if r.proxy.Stats().Draining {
+	if r.server.Draining() {
 		return errors.New("draining")
 	}
 	r.mu.Lock()
@@ -105,7 +105,7 @@ func (r *readiness) check() error {
 		// Not the request's context: the answer is for those who ask next, too.
 		ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
 		defer cancel()
-		r.problem = r.proxy.CheckUpstream(ctx)
+		r.problem = r.server.Cluster().Check(ctx)
 		r.checked = time.Now()
 	}
 	if r.problem != nil {
@@ -115,7 +115,7 @@ func (r *readiness) check() error {
 }
 
 // metrics presents the proxy's counters to Prometheus.
-type metrics struct{ proxy *proxy.Proxy }
+type metrics struct{ server *server.Server }
 
 var (
 	metricAccepted     = metric("connections_accepted_total", "Client connections accepted.")
@@ -130,6 +130,7 @@ var (
 	metricRewritten    = metric("responses_rewritten_total", "Responses in which broker addresses or version ranges were replaced.")
 	metricDropped      = metric("endpoints_dropped_total", "Broker endpoints left out of a response because their replacement did not fit.")
 	metricBrokers      = metric("brokers_learned", "Brokers whose addresses have been learned.")
+	metricOther        = metric("other_cluster_addresses", "Broker addresses that have told another cluster's id, and are refused.")
 	metricDraining     = metric("draining", "1 while the proxy is shutting down.")
 )
 
@@ -143,7 +144,7 @@ func (m metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCol
 // Collect implements prometheus.Collector. One snapshot serves all, so that the
 // numbers go together.
 func (m metrics) Collect(ch chan<- prometheus.Metric) {
-	s := m.proxy.Stats()
+	s := m.server.Stats()
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
 	}
@@ -171,5 +172,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	send(metricRewritten, prometheus.CounterValue, float64(s.Rewritten))
 	send(metricDropped, prometheus.CounterValue, float64(s.EndpointsDropped))
 	send(metricBrokers, prometheus.GaugeValue, float64(s.Brokers))
+	send(metricOther, prometheus.GaugeValue, float64(s.OtherClusterAddresses))
 	send(metricDraining, prometheus.GaugeValue, draining)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -14,13 +15,16 @@ import (
 	"time"
 
 	"kafka-sni-proxy/internal/certs"
-	"kafka-sni-proxy/internal/proxy"
+	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/server"
+	"kafka-sni-proxy/internal/session"
 )
 
 // config is a configuration without mistakes, ready to be served.
 type config struct {
-	proxy       *proxy.Proxy
+	server      *server.Server
+	table       *route.Table
 	places      // where clients and administrators connect
 	predecessor *predecessor
 	routes      string // file to keep routes in; "": none
@@ -94,23 +98,31 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		c.close()
 		return nil, mistakes{err}
 	}
-	c.proxy = &proxy.Proxy{
-		Routes:          routes,
-		Downstream:      c.material.downstreamTLS(),
-		Upstream:        c.material.upstreamTLS(),
-		Dial:            c.dialer.dial,
-		Log:             c.log,
-		MaxFrameBytes:   f.maxFrameBytes,
-		AllowMissingSNI: f.allowNoSNI,
-
-		HandshakeTimeout:        f.timeouts.handshake,
-		DialTimeout:             f.timeouts.dial,
-		IdleTimeout:             f.timeouts.idle,
-		MaxConnectionAge:        f.timeouts.age,
-		TCPUserTimeout:          f.timeouts.tcpUser,
+	c.table = routes
+	c.server = server.New(server.Config{
+		Cluster: cluster.New(cluster.Config{
+			Routes:        routes,
+			TLS:           c.material.upstreamTLS(),
+			Dial:          c.dialer.dial,
+			DialTimeout:   f.timeouts.dial,
+			MaxFrameBytes: f.maxFrameBytes,
+			IsSelf:        c.isSelf,
+			Log:           c.log,
+		}),
+		TLS: c.material.downstreamTLS(),
+		Session: session.Config{
+			HandshakeTimeout: f.timeouts.handshake,
+			IdleTimeout:      f.timeouts.idle,
+			MaxAge:           f.timeouts.age,
+			TCPUserTimeout:   f.timeouts.tcpUser,
+			MaxFrameBytes:    f.maxFrameBytes,
+		},
+		AllowMissingSNI:         f.allowNoSNI,
 		MaxConnections:          f.maxConnections,
 		MaxHandshakesPerAddress: f.maxHandshakes,
-	}
+		Log:                     c.log,
+		Hint:                    hint,
+	})
 	c.reloader = newReloader(c)
 	c.log.Info("configured",
 		"suffix", c.suffix,
@@ -122,6 +134,12 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 		c.log.Warn(warning)
 	}
 	return c, nil
+}
+
+// isSelf reports whether a certificate has the key of the one that clients are shown: then
+// whoever shows it is this proxy, or a copy of it.
+func (c *config) isSelf(cert *x509.Certificate) bool {
+	return bytes.Equal(cert.RawSubjectPublicKeyInfo, c.leaf.Load().RawSubjectPublicKeyInfo)
 }
 
 // checkLimits checks the timeouts and the numbers of connections. What is shorter

@@ -20,7 +20,7 @@ type dialer struct {
 	net   net.Dialer
 }
 
-// newDialer leaves probing for peers that are gone to internal/proxy.
+// newDialer leaves probing for peers that are gone to internal/tlswire.
 func newDialer(table *hosts.Table) *dialer {
 	d := &dialer{net: net.Dialer{KeepAlive: -1}}
 	d.hosts.Store(table)

@@ -67,7 +67,7 @@ func handOver(ctx context.Context, c *config, signals chan os.Signal) *successor
 	notify(c.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", next.pid))
 	os.Unsetenv("NOTIFY_SOCKET") // what this process does is no longer the service's state
 	c.log.Info("handed over; this process ends its connections one by one, and then itself",
-		"pid", next.pid, "connections", c.proxy.Stats().Active, "within", c.drainTimeout/2)
+		"pid", next.pid, "connections", c.server.Active(), "within", c.drainTimeout/2)
 	return next
 }
 
@@ -83,7 +83,7 @@ func leave(ctx context.Context, c *config, next *successor, s signals) error {
 		for {
 			select {
 			case s := <-s.end:
-				c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+				c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.server.Active())
 				cancel()
 				return
 			case <-s.handOver:
@@ -96,7 +96,7 @@ func leave(ctx context.Context, c *config, next *successor, s signals) error {
 			}
 		}
 	})
-	c.proxy.Leave(leaving, c.drainTimeout/2)
+	c.server.Leave(leaving, c.drainTimeout/2)
 	stop()
 	err := drain(c, s.end)
 	if next.alive.Err() != nil {

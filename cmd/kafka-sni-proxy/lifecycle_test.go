@@ -181,15 +181,15 @@ const (
 	otherName  = "other.upstream.test"
 )
 
-// cluster is one broker under a name that only the hosts file in dir knows.
-type cluster struct {
+// testCluster is one broker under a name that only the hosts file in dir knows.
+type testCluster struct {
 	dir, upstream string
 	requests      chan []byte              // what it got
 	answers       chan []byte              // what it is to say, for each
 	peers         chan []*x509.Certificate // whom it talked to, for each request
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T) *testCluster {
 	t.Helper()
 	authority := kafkatest.NewAuthority("upstream")
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
@@ -201,7 +201,7 @@ func newCluster(t *testing.T) *cluster {
 	}
 	t.Cleanup(func() { ln.Close() })
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	c := &cluster{
+	c := &testCluster{
 		dir:      t.TempDir(),
 		upstream: net.JoinHostPort(brokerName, port),
 		requests: make(chan []byte, 10),
@@ -228,7 +228,7 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
-func (c *cluster) talk(ctx context.Context, conn *tls.Conn) {
+func (c *testCluster) talk(ctx context.Context, conn *tls.Conn) {
 	defer conn.Close()
 	for {
 		frame, err := kafkatest.ReadFrame(conn)
@@ -247,7 +247,7 @@ func (c *cluster) talk(ctx context.Context, conn *tls.Conn) {
 }
 
 // await waits for a request.
-func (c *cluster) await(t *testing.T) {
+func (c *testCluster) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-c.requests:
@@ -257,7 +257,7 @@ func (c *cluster) await(t *testing.T) {
 }
 
 // launch starts a proxy that reaches the cluster.
-func (c *cluster) launch(t *testing.T, args ...string) *program {
+func (c *testCluster) launch(t *testing.T, args ...string) *program {
 	t.Helper()
 	return launch(t, c.dir, append([]string{"--upstream", c.upstream, "--hosts-file", "hosts"}, args...)...)
 }
@@ -381,18 +381,18 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 // A client that will never be done holds the end up for as long as it may, and
 // no longer.
 func TestStuckClientsAreCutAfterTheDrainTimeout(t *testing.T) {
-	tests := map[string]func(t *testing.T, c *cluster, conn net.Conn){
-		"half a request": func(t *testing.T, c *cluster, conn net.Conn) {
+	tests := map[string]func(t *testing.T, c *testCluster, conn net.Conn){
+		"half a request": func(t *testing.T, c *testCluster, conn net.Conn) {
 			check(t, c.roundTrip(t, conn))
 			_, err := conn.Write(heartbeat[:len(heartbeat)-1])
 			check(t, err)
 		},
-		"no answer from the broker": func(t *testing.T, c *cluster, conn net.Conn) {
+		"no answer from the broker": func(t *testing.T, c *testCluster, conn net.Conn) {
 			_, err := conn.Write(heartbeat)
 			check(t, err)
 			c.await(t)
 		},
-		"an answer that it does not read": func(t *testing.T, c *cluster, conn net.Conn) {
+		"an answer that it does not read": func(t *testing.T, c *testCluster, conn net.Conn) {
 			c.answers <- kafkatest.Frame([]byte{0, 0, 0, 7}, make([]byte, 64<<20)) // more than sockets hold
 			_, err := conn.Write(heartbeat)
 			check(t, err)
@@ -503,7 +503,7 @@ var metadataRequest = kafkatest.Frame([]byte{0, 3, 0, 0, 0, 0, 0, 7, 0xff, 0xff}
 
 // teach has a client ask for metadata, and the broker answer that broker 5 lives
 // at this address. It returns what the client got.
-func (c *cluster) teach(t *testing.T, p *program, host string, port int) []byte {
+func (c *testCluster) teach(t *testing.T, p *program, host string, port int) []byte {
 	t.Helper()
 	c.answers <- metadataResponse(host, port)
 	conn := p.connect(false)

@@ -68,10 +68,10 @@ func (r *reloader) run(ctx context.Context, asks <-chan os.Signal) {
 func (r *reloader) reload(why wakeup) []outcome {
 	m, log := r.c.material, r.c.log
 	downstream := func() {
-		r.c.proxy.Reload(m.downstreamTLS(), nil)
+		r.c.server.SetTLS(m.downstreamTLS())
 		r.c.leaf.Store(m.server.value.Leaf)
 	}
-	upstream := func() { r.c.proxy.Reload(nil, m.upstreamTLS()) }
+	upstream := func() { r.c.server.SetCluster(r.c.server.Cluster().With(m.upstreamTLS())) }
 	hosts := func() { r.c.dialer.hosts.Store(m.hosts.value) }
 
 	outcomes := []outcome{
@@ -82,6 +82,9 @@ func (r *reloader) reload(why wakeup) []outcome {
 		m.hosts.refresh(log, why, hosts),
 	}
 	isNew, isBad, isEarly := slices.Contains(outcomes, changed), slices.Contains(outcomes, unusable), slices.Contains(outcomes, early)
+	if why == asked { // an operator may have replaced the cluster
+		r.c.server.Cluster().Reconsider()
+	}
 	if why == asked && !isNew && !isBad {
 		log.Info("nothing to reload: no file has changed")
 	}

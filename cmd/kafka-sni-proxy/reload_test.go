@@ -77,7 +77,7 @@ func (p *program) shown() string {
 }
 
 // roundTrip sends a heartbeat and has the broker answer it.
-func (c *cluster) roundTrip(t *testing.T, conn net.Conn) error {
+func (c *testCluster) roundTrip(t *testing.T, conn net.Conn) error {
 	t.Helper()
 	if _, err := conn.Write(heartbeat); err != nil {
 		return err
@@ -317,7 +317,7 @@ func newResumer(p *program, root *x509.CertPool, cert tls.Certificate, version u
 }
 
 // use has a round trip on a new connection, which stays open.
-func (r resumer) use(t *testing.T, c *cluster) (conn *tls.Conn, resumed bool, err error) {
+func (r resumer) use(t *testing.T, c *testCluster) (conn *tls.Conn, resumed bool, err error) {
 	t.Helper()
 	conn, err = tls.Dial("tcp", r.p.listen, r.config)
 	if err != nil {

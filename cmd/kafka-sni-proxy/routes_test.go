@@ -18,7 +18,7 @@ import (
 )
 
 // brokerPort is where the cluster's broker listens.
-func (c *cluster) brokerPort(t *testing.T) int {
+func (c *testCluster) brokerPort(t *testing.T) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(c.upstream)
 	if err != nil {

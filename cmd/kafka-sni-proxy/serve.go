@@ -72,9 +72,9 @@ func serve(ctx context.Context, c *config, s signals) error {
 			}
 			continue
 		case s := <-s.end:
-			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.server.Active())
 		case <-ctx.Done():
-			c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.proxy.Stats().Active)
+			c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.server.Active())
 		}
 		return drain(c, s.end)
 	}
@@ -90,9 +90,10 @@ func beside(c *config, s signals) *tasks {
 		*t = append(*t, serveAdmin(c))
 	}
 	if c.routes != "" {
-		*t = append(*t, keepRoutes(c.proxy.Routes, c.routes, c.log))
+		*t = append(*t, keepRoutes(c.table, c.routes, c.log))
 	}
 	t.start(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
+	t.start(c.server.ReleaseMemory)
 	return t
 }
 
@@ -106,7 +107,7 @@ func (t *tasks) stop() {
 }
 
 func (c *config) serveClients(ln net.Listener) error {
-	if err := c.proxy.Serve(context.Background(), ln); err != nil {
+	if err := c.server.Serve(context.Background(), ln); err != nil {
 		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -134,7 +135,7 @@ func drain(c *config, signals <-chan os.Signal) error {
 		}
 	}()
 	notify(c.log, daemon.SdNotifyStopping, "STATUS=draining")
-	if err := c.proxy.Shutdown(patience); err != nil {
+	if err := c.server.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))
 	}
 	c.log.Info("drained")

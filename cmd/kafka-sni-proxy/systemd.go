@@ -39,10 +39,9 @@ func notifyReady(c *config) { notify(c.log, daemon.SdNotifyReady, status(c)) }
 
 // status is the line that systemctl status shows.
 func status(c *config) string {
-	s := c.proxy.Stats()
-	text := fmt.Sprintf("serving %d connections, %d brokers learned", s.Active, s.Brokers)
-	if s.Draining {
-		text = fmt.Sprintf("draining, %d connections left", s.Active)
+	text := fmt.Sprintf("serving %d connections, %d brokers learned", c.server.Active(), c.table.Known())
+	if c.server.Draining() {
+		text = fmt.Sprintf("draining, %d connections left", c.server.Active())
 	}
 	return "STATUS=" + text
 }
@@ -77,13 +76,13 @@ func feedWatchdog(ctx context.Context, c *config) {
 
 // checkAlive reports whether clients are accepted, or need not be any more.
 func checkAlive(ctx context.Context, c *config, patience time.Duration) error {
-	if c.proxy.Stats().Draining {
+	if c.server.Draining() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := c.proxy.CheckAccepting(ctx)
-	if c.proxy.Stats().Draining { // since then
+	err := c.server.CheckAccepting(ctx)
+	if c.server.Draining() { // since then
 		return nil
 	}
 	return err

@@ -145,10 +145,10 @@ func TestUnknownVersionOfAPIVersions(t *testing.T) {
 	for _, version := range []int16{0, 1, 2, 3, 4, 5, 6, 7, 127, math.MaxInt16} {
 		for _, next := range []pieces{inOne, byteByByte} {
 			var up bytes.Buffer
-			owed := new(Owed)
-			requests := Requests{Out: &up, Owed: owed}
+			inFlight := new(InFlight)
+			requests := Requests{Out: &up, InFlight: inFlight}
 			sent := request(keyAPIVersions, version, 5)
-			if err := feed(requests.Forward, sent, next); err != nil {
+			if err := feed(sender(&requests), sent, next); err != nil {
 				t.Fatal(err)
 			}
 			want := bytes.Clone(sent)
@@ -160,7 +160,7 @@ func TestUnknownVersionOfAPIVersions(t *testing.T) {
 			}
 
 			var down bytes.Buffer
-			responses := Responses{Out: &down, Owed: owed}
+			responses := Responses{Out: &down, InFlight: inFlight}
 			answer := apiVersions(0, unsupportedVersion, [3]int16{18, 0, 6}).encode()
 			if err := feed(responses.Forward, answer, next); err != nil {
 				t.Fatal(err)
@@ -191,8 +191,8 @@ func TestAPIVersionsFailsClosed(t *testing.T) {
 	} {
 		for _, next := range []pieces{inOne, byteByByte} {
 			var down bytes.Buffer
-			r := Responses{Out: &down, Owed: new(Owed)}
-			ask(t, r.Owed, keyAPIVersions, tc.version, 5)
+			r := Responses{Out: &down, InFlight: new(InFlight)}
+			ask(t, r.InFlight, keyAPIVersions, tc.version, 5)
 			err := feed(r.Forward, tc.sent, next)
 			var refused *Error
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), tc.want) || down.Len() > 0 {

@@ -72,7 +72,7 @@ type replay struct {
 }
 
 func newReplay(t testing.TB, piece int, msgs ...*message) *replay {
-	p := &replay{r: Responses{Out: io.Discard, Owed: new(Owed), Names: table(t)}, piece: piece}
+	p := &replay{r: Responses{Out: io.Discard, InFlight: new(InFlight), Names: table(t)}, piece: piece}
 	for _, m := range msgs {
 		p.asked = append(p.asked, pending{key: m.Key(), version: m.GetVersion(), api: lookup(m.Key()), correlation: m.correlation})
 		p.stream = append(p.stream, m.encode()...)
@@ -83,7 +83,7 @@ func newReplay(t testing.TB, piece int, msgs ...*message) *replay {
 
 func (p *replay) run(t testing.TB) {
 	for _, a := range p.asked {
-		p.r.Owed.push(a)
+		p.r.InFlight.push(a)
 	}
 	for rest := p.stream; len(rest) > 0; {
 		n := min(p.piece, len(rest))
@@ -93,7 +93,7 @@ func (p *replay) run(t testing.TB) {
 		p.most = max(p.most, cap(p.r.kept))
 		rest = rest[n:]
 	}
-	if p.r.Owed.Len() > 0 {
+	if p.r.InFlight.Len() > 0 {
 		t.Fatal("not all was answered")
 	}
 }
@@ -143,16 +143,16 @@ func TestForwardingRequestsAllocatesNothing(t *testing.T) {
 		stream = append(stream, (&requestMessage{Request: p, client: kmsg.StringPtr("a client")}).encode()...)
 		stream = append(stream, request(keyFetch, version, 1)...)
 	}
-	r := Requests{Out: io.Discard, Owed: new(Owed)}
+	r := Requests{Out: io.Discard, InFlight: new(InFlight)}
 	for _, piece := range []int{readSize, 1000, 1} {
 		n := testing.AllocsPerRun(20, func() {
 			for rest := stream; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
-				if err := r.Forward(rest[:min(piece, len(rest))]); err != nil {
+				if _, err := r.Forward(rest[:min(piece, len(rest))]); err != nil {
 					t.Fatal(err)
 				}
 			}
-			for r.Owed.Len() > 0 {
-				r.Owed.pop()
+			for r.InFlight.Len() > 0 {
+				r.InFlight.pop()
 			}
 		})
 		if n > 0 {
@@ -222,15 +222,15 @@ func BenchmarkRequests(b *testing.B) {
 			for range frames {
 				stream = append(stream, frame...)
 			}
-			r := Requests{Out: io.Discard, Owed: new(Owed)}
+			r := Requests{Out: io.Discard, InFlight: new(InFlight)}
 			b.SetBytes(int64(len(stream)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := r.Forward(stream); err != nil {
+				if _, err := r.Forward(stream); err != nil {
 					b.Fatal(err)
 				}
 				for range frames {
-					r.Owed.pop()
+					r.InFlight.pop()
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*frames), "ns/frame")

@@ -249,12 +249,12 @@ func TestWhatStaysIsForwardedTogether(t *testing.T) {
 			stream = append(stream, m.encode()...)
 		}
 		writes := 0
-		r := Responses{Owed: new(Owed), Names: namer(3), Out: writerFunc(func(p []byte) (int, error) {
+		r := Responses{InFlight: new(InFlight), Names: namer(3), Out: writerFunc(func(p []byte) (int, error) {
 			writes++
 			return len(p), nil
 		})}
 		for _, m := range tc.msgs {
-			ask(t, r.Owed, m.Key(), m.GetVersion(), m.correlation)
+			ask(t, r.InFlight, m.Key(), m.GetVersion(), m.correlation)
 		}
 		if err := r.Forward(stream); err != nil || writes != tc.want {
 			t.Errorf("%d writes, want %d; %v", writes, tc.want, err)

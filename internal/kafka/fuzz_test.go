@@ -41,8 +41,8 @@ func FuzzResponses(f *testing.F) {
 		}
 		run := func(frame []byte, names Names, next pieces) ([]byte, error) {
 			var out bytes.Buffer
-			r := Responses{Out: &out, Owed: new(Owed), Names: names, tune: tune}
-			r.Owed.push(pending{key: s.key, version: version, api: lookup(s.key)})
+			r := Responses{Out: &out, InFlight: new(InFlight), Names: names, tune: tune}
+			r.InFlight.push(pending{key: s.key, version: version, api: lookup(s.key)})
 			err := feed(r.Forward, frame, next)
 			if err == nil && !r.AtBoundary() {
 				t.Fatal("the response is whole, and it is not noticed")
@@ -118,8 +118,8 @@ func FuzzAPIVersions(f *testing.F) {
 	f.Fuzz(func(t *testing.T, version int16, body []byte, cuts uint64) {
 		run := func(frame []byte, next pieces) ([]byte, error) {
 			var out bytes.Buffer
-			r := Responses{Out: &out, Owed: new(Owed)}
-			r.Owed.push(pending{key: keyAPIVersions, version: version})
+			r := Responses{Out: &out, InFlight: new(InFlight)}
+			r.InFlight.push(pending{key: keyAPIVersions, version: version})
 			err := feed(r.Forward, frame, next)
 			return out.Bytes(), err
 		}
@@ -146,7 +146,7 @@ func FuzzAPIVersions(f *testing.F) {
 }
 
 // FuzzRequests holds that cuts make no difference to what is forwarded and to
-// what is owed.
+// what is in flight.
 func FuzzRequests(f *testing.F) {
 	g := newGenerator(9)
 	g.most, g.long = 2, 40
@@ -163,27 +163,27 @@ func FuzzRequests(f *testing.F) {
 			return
 		}
 		type result struct {
-			out   []byte
-			owed  []pending
-			error string
+			out      []byte
+			inFlight []pending
+			error    string
 		}
 		run := func(next pieces) (res result) {
 			var out bytes.Buffer
-			r := Requests{Out: &out, Owed: new(Owed)}
+			r := Requests{Out: &out, InFlight: new(InFlight)}
 			if tokens {
 				r.afterHandshake = true
-				r.Owed.sasl = saslAccepted
+				r.InFlight.sasl = saslAccepted
 			}
-			if err := feed(r.Forward, stream, next); err != nil {
+			if err := feed(sender(&r), stream, next); err != nil {
 				res.error = err.Error()
 			}
-			res.out, res.owed = out.Bytes(), owing(r.Owed)
+			res.out, res.inFlight = out.Bytes(), owing(r.InFlight)
 			return res
 		}
 		one := run(inOne)
 		for _, next := range []pieces{byteByByte, newGenerator(cuts).cuts()} {
 			cut := run(next)
-			if one.error != cut.error || !slices.Equal(one.owed, cut.owed) {
+			if one.error != cut.error || !slices.Equal(one.inFlight, cut.inFlight) {
 				t.Fatalf("in one piece: %+v; in several: %+v", one, cut)
 			}
 			short, long := one.out, cut.out

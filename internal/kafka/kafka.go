@@ -2,14 +2,14 @@
 // and no more.
 //
 // A connection has two streams of frames. [Requests] forwards what a client
-// sends and notes in [Owed] what the broker owes in return. [Responses]
+// sends and notes in [InFlight] what the broker owes in return. [Responses]
 // forwards what the broker sends, and in the few responses that carry broker
 // addresses it puts other names for them. Everything else goes through as it
 // came: bytes that need no change are neither copied nor looked at.
 //
 //	client ──► Requests.Forward ──► broker
 //	               │ push
-//	             Owed
+//	             InFlight
 //	               │ pop
 //	client ◄── Responses.Forward ◄── broker
 //
@@ -26,6 +26,7 @@ package kafka
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 )
 
@@ -54,7 +55,15 @@ type Error struct {
 	Version int16  // API version, or -1
 	Offset  int64  // where in the frame, counted from its length field
 	Reason  string // what is wrong, in words for an operator
+	Err     error  // ErrFrameSize, or nil
 }
+
+// ErrFrameSize is in an [Error] about a frame that is longer than MaxFrame, or has a
+// negative length.
+var ErrFrameSize = errors.New("frame size out of range")
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
 
 // Error names the API, its version, the offset and the reason.
 func (e *Error) Error() string {
@@ -88,7 +97,9 @@ func frameSize(b []byte, maxFrame int, kind string) (int64, error) {
 	size := int64(be32(b))
 	limit := int64(cmp.Or(maxFrame, DefaultMaxFrame))
 	if size < 0 || size > limit {
-		return 0, frameError(0, "%s of %d bytes: want 0 to %d (--max-frame-bytes)", kind, size, limit)
+		err := frameError(0, "%s of %d bytes: want 0 to %d", kind, size, limit)
+		err.Err = ErrFrameSize
+		return 0, err
 	}
 	return size, nil
 }

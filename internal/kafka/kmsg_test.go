@@ -295,10 +295,10 @@ func namer(length int) Names {
 }
 
 // ask has a client ask for a response of this API and version.
-func ask(t testing.TB, owed *Owed, key, version int16, correlation int32) {
+func ask(t testing.TB, inFlight *InFlight, key, version int16, correlation int32) {
 	t.Helper()
-	r := Requests{Out: io.Discard, Owed: owed}
-	if err := r.Forward(request(key, version, correlation)); err != nil {
+	r := Requests{Out: io.Discard, InFlight: inFlight}
+	if err := send(&r, request(key, version, correlation)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -326,6 +326,15 @@ func (g *generator) cuts() pieces {
 	return func(left int) int { return 1 + g.IntN(1<<g.IntN(18)) }
 }
 
+// send forwards requests of which none is held.
+func send(r *Requests, p []byte) error {
+	_, err := r.Forward(p)
+	return err
+}
+
+// sender is send for feed.
+func sender(r *Requests) func(p []byte) error { return func(p []byte) error { return send(r, p) } }
+
 // feed forwards a stream in pieces. What was given is scribbled over after each
 // call, because Forward keeps none of it.
 func feed(forward func([]byte) error, stream []byte, next pieces) error {
@@ -347,13 +356,13 @@ func feed(forward func([]byte) error, stream []byte, next pieces) error {
 func respond(t testing.TB, r *Responses, msgs []*message, stream []byte, next pieces) ([]byte, error) {
 	t.Helper()
 	var out bytes.Buffer
-	r.Out, r.Owed = &out, new(Owed)
+	r.Out, r.InFlight = &out, new(InFlight)
 	for _, m := range msgs {
-		ask(t, r.Owed, m.Key(), m.GetVersion(), m.correlation)
+		ask(t, r.InFlight, m.Key(), m.GetVersion(), m.correlation)
 	}
 	err := feed(r.Forward, stream, next)
-	if err == nil && (!r.AtBoundary() || r.Owed.Len() != 0) {
-		t.Errorf("after the last response, AtBoundary is %t and %d are owed", r.AtBoundary(), r.Owed.Len())
+	if err == nil && (!r.AtBoundary() || r.InFlight.Len() != 0) {
+		t.Errorf("after the last response, AtBoundary is %t and %d are in flight", r.AtBoundary(), r.InFlight.Len())
 	}
 	return out.Bytes(), err
 }

@@ -106,7 +106,7 @@ func TestMutatedResponses(t *testing.T) {
 		mutated := g.mutate(r.frame)
 		stream := append(slices.Clone(mutated), r.frame...)
 		var out bytes.Buffer
-		responses := Responses{Out: &out, Owed: new(Owed), Names: names}
+		responses := Responses{Out: &out, InFlight: new(InFlight), Names: names}
 		if g.oneIn(2) {
 			responses.tune = tuning{wholeFrame: 1, margin: 1 + g.Int64N(100)}
 		}
@@ -117,8 +117,8 @@ func TestMutatedResponses(t *testing.T) {
 		if len(mutated) >= 8 && g.oneIn(2) { // let it go further than its header
 			p.correlation = be32(mutated[4:])
 		}
-		responses.Owed.push(p)
-		responses.Owed.push(pending{key: r.key, version: r.version, correlation: be32(r.frame[4:]), api: p.api})
+		responses.InFlight.push(p)
+		responses.InFlight.push(pending{key: r.key, version: r.version, correlation: be32(r.frame[4:]), api: p.api})
 		if err := feed(responses.Forward, stream, g.cuts()); err != nil {
 			refused++
 		}
@@ -213,7 +213,7 @@ func countable(frame []byte) int {
 	return len(frame)
 }
 
-// TestMutatedRequests damages requests, and holds what is owed against what the
+// TestMutatedRequests damages requests, and holds what is in flight against what the
 // broker gets to see: a request that is not noted as what it is would have its
 // answer forwarded as it is.
 func TestMutatedRequests(t *testing.T) {
@@ -235,12 +235,12 @@ func TestMutatedRequests(t *testing.T) {
 		}
 		stream = stream[:min(len(stream), MaxForward)]
 		var out bytes.Buffer
-		requests := Requests{Out: &out, Owed: new(Owed)}
-		err := feed(requests.Forward, stream, g.cuts())
+		requests := Requests{Out: &out, InFlight: new(InFlight)}
+		err := feed(sender(&requests), stream, g.cuts())
 		if err != nil {
 			refused++
 		}
-		owed := owing(requests.Owed)
+		inFlight := owing(requests.InFlight)
 		for _, frame := range wholeFrames(out.Bytes()) {
 			forwarded++
 			if len(frame) < requestHeader {
@@ -248,22 +248,22 @@ func TestMutatedRequests(t *testing.T) {
 			}
 			key, version, correlation := be16(frame[4:]), be16(frame[6:]), be32(frame[8:])
 			next := pending{key: -1}
-			if len(owed) > 0 {
-				next = owed[0]
+			if len(inFlight) > 0 {
+				next = inFlight[0]
 			}
 			switch {
 			case next.key == key && next.correlation == correlation && (next.version == version || key == keyAPIVersions):
-				owed = owed[1:]
+				inFlight = inFlight[1:]
 				if a := lookup(key); a != nil && (next.api != a || version < 0 || version > a.newest) {
 					t.Fatalf("seed %d: %s v%d is forwarded and its response would not be rewritten", seed, kmsg.NameForKey(key), version)
 				}
 			case key == keyProduce: // with acks 0
 			default:
-				t.Fatalf("seed %d: API %d v%d, correlation id %d, is forwarded and %+v is owed", seed, key, version, correlation, next)
+				t.Fatalf("seed %d: API %d v%d, correlation id %d, is forwarded and %+v is in flight", seed, key, version, correlation, next)
 			}
 		}
-		if err == nil && len(owed) > 1 { // for one that is not whole
-			t.Fatalf("seed %d: %+v is owed and was never asked for", seed, owed)
+		if err == nil && len(inFlight) > 1 { // for one that is not whole
+			t.Fatalf("seed %d: %+v is in flight and was never asked for", seed, inFlight)
 		}
 	}
 	if n := grown(); n > 64<<20 {

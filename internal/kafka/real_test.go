@@ -72,10 +72,10 @@ func TestRealResponses(t *testing.T) {
 				}
 				continue
 			}
-			responses := Responses{Owed: new(Owed)}
+			responses := Responses{InFlight: new(InFlight)}
 			var out bytes.Buffer
 			responses.Out = &out
-			responses.Owed.push(pending{key: r.key, version: r.version, correlation: m.correlation})
+			responses.InFlight.push(pending{key: r.key, version: r.version, correlation: m.correlation})
 			if err := feed(responses.Forward, r.frame, cutAt(at)); err != nil || !bytes.Equal(out.Bytes(), want.encode()) {
 				t.Fatalf("ApiVersions v%d: got %x, %v, want %x", r.version, out.Bytes(), err, want.encode())
 			}

@@ -7,26 +7,27 @@ import (
 )
 
 // MaxForward is how many bytes Forward may be given at once.
-const MaxForward = 12 * (maxOwed - 1)
+const MaxForward = 12 * (maxInFlight - 1)
 
 // ErrClosed ends a Requests whose session has ended on the other side.
 var ErrClosed = errors.New("the session has ended")
 
-// Requests forwards a client's requests to the broker and notes what the
-// broker owes for each. Out and Owed must be set.
+// ErrHeld is returned by [Requests.Forward] before a request that is held.
+var ErrHeld = errors.New("a request is held")
+
+// Requests forwards a client's requests to the broker and notes each as in flight. Out
+// and InFlight must be set.
 type Requests struct {
 	// Out gets the frames, in slices of what Forward is given.
 	Out io.Writer
-	// Owed is told of each request before its last byte is forwarded.
-	Owed *Owed
+	// InFlight is told of each request before its last byte is forwarded.
+	InFlight *InFlight
 	// MaxFrame is the longest request accepted, in bytes. 0: DefaultMaxFrame.
 	MaxFrame int
 
-	// Before, if set, is called between two frames: before each request that is
-	// no part of a client's greeting, which is ApiVersions and SASL. All that
-	// came before has been handed to Out. It may call Ask; an error ends the
-	// stream there, and that request is not forwarded.
-	Before func() error
+	// Hold has Forward stop before each request that is no part of a client's greeting,
+	// which is ApiVersions and SASL. See [Requests.Pass] and [Requests.Query].
+	Hold bool
 
 	// Frames counts the requests whose header was read.
 	Frames int64
@@ -35,6 +36,7 @@ type Requests struct {
 	hold [requestHeader]byte
 	held int // how many bytes of a header that is cut are in hold
 	err  error
+	pass bool // the next request is not held
 
 	scanning bool // the current frame is a Produce whose acks are still to come
 	scan     scanner
@@ -52,21 +54,32 @@ const requestHeader = 12
 // AtBoundary reports whether all that was forwarded is whole frames.
 func (r *Requests) AtBoundary() bool { return r.left == 0 && r.held == 0 }
 
-// Forward takes the next bytes of the stream, [MaxForward] at the most. It may
-// change p, and keeps none of it. An [Error] means that the client sent what
-// cannot be forwarded; other errors are Out's. Once there was one, every later
-// call returns it.
-func (r *Requests) Forward(p []byte) error {
-	if r.err == nil {
-		r.err = r.forward(p)
+// Forward takes the next bytes of the stream, [MaxForward] at the most, and returns how
+// many of them it has taken: all, unless there is an error. It may change p, and keeps
+// none of it.
+//
+// [ErrHeld] means that it has stopped before a request that is held: all that came
+// before has been handed to Out, and nothing of that request. After Pass, Forward goes on
+// with the rest of p. An [Error] means that the client sent what cannot be forwarded;
+// other errors are Out's. Once there was one of these, every later call returns it.
+func (r *Requests) Forward(p []byte) (n int, err error) {
+	if r.err != nil {
+		return 0, r.err
 	}
-	return r.err
+	n, err = r.forward(p)
+	if err != ErrHeld {
+		r.err = err
+	}
+	return n, err
 }
 
-func (r *Requests) forward(p []byte) error {
+// Pass lets the request that is held through, at the next Forward.
+func (r *Requests) Pass() { r.pass = true }
+
+func (r *Requests) forward(p []byte) (int, error) {
 	from := 0 // p[from:i] is to be forwarded
 	i := 0
-	for i < len(p) {
+	for i < len(p) || r.pass && r.held > 0 {
 		switch {
 		case r.scanning:
 			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
@@ -74,14 +87,14 @@ func (r *Requests) forward(p []byte) error {
 			r.left -= int64(n)
 			switch status {
 			case failed:
-				return r.scan.err
+				return i, r.scan.err
 			case done:
 				r.scanning = false
 				if r.scan.acks == 0 {
 					break // there will be no response
 				}
 				if err := r.push(r.produce); err != nil {
-					return err
+					return i, err
 				}
 			}
 
@@ -92,34 +105,34 @@ func (r *Requests) forward(p []byte) error {
 
 		case r.held > 0:
 			n, err := r.completeHeader(p[i:])
-			if err != nil {
-				return err
-			}
 			i += n
+			if err != nil {
+				return i, err
+			}
 			from = i
 
 		default:
-			if r.Before != nil {
+			if r.Hold {
 				if err := r.write(p[from:i]); err != nil {
-					return err
+					return i, err
 				}
 				from = i
 			}
 			n, need, err := r.header(p[i:])
 			if err != nil {
-				return err
+				return i, err
 			}
 			if need > 0 {
 				if err := r.write(p[from:i]); err != nil {
-					return err
+					return i, err
 				}
 				r.held = copy(r.hold[:], p[i:])
-				return nil
+				return len(p), nil
 			}
 			i += n
 		}
 	}
-	return r.write(p[from:])
+	return i, r.write(p[from:])
 }
 
 func (r *Requests) write(p []byte) error {
@@ -131,37 +144,37 @@ func (r *Requests) write(p []byte) error {
 }
 
 func (r *Requests) push(p pending) error {
-	if !r.Owed.push(p) {
+	if !r.InFlight.push(p) {
 		return ErrClosed
 	}
 	return nil
 }
 
-// completeHeader adds to the cut header that is held, and returns how many
-// bytes of p it took.
-func (r *Requests) completeHeader(p []byte) (int, error) {
-	_, need, err := r.header(r.hold[:r.held])
-	if err != nil {
-		return 0, err
+// completeHeader adds to the cut header in hold, and forwards it when it is complete
+// and not held. It returns how many bytes of p it took.
+func (r *Requests) completeHeader(p []byte) (taken int, err error) {
+	for {
+		read, need, err := r.header(r.hold[:r.held])
+		switch {
+		case err != nil:
+			return taken, err
+		case need == 0:
+			r.left -= int64(r.held - read) // a token's first bytes may have been needed to tell it
+			err = r.write(r.hold[:r.held])
+			r.held = 0
+			return taken, err
+		case taken == len(p):
+			return taken, nil
+		}
+		n := copy(r.hold[r.held:r.held+need], p[taken:])
+		r.held += n
+		taken += n
 	}
-	n := copy(r.hold[r.held:r.held+need], p)
-	r.held += n
-	if n < need {
-		return n, nil
-	}
-	read, need, err := r.header(r.hold[:r.held])
-	if err != nil || need > 0 {
-		return n, err
-	}
-	r.left -= int64(r.held - read) // a token's first bytes may have been needed to tell it
-	err = r.write(r.hold[:r.held])
-	r.held = 0
-	return n, err
 }
 
-// header reads the header of the frame that begins at b[0], and notes what the
-// broker will owe for it. It returns how many bytes it read or, when b is too
-// short, how many more it needs at the least.
+// header reads the header of the frame that begins at b[0], and notes the request as in
+// flight. It returns how many bytes it read or, when b is too short, how many more it
+// needs at the least. ErrHeld means that nothing was noted.
 func (r *Requests) header(b []byte) (n, need int, err error) {
 	if len(b) < 4 {
 		return 0, 4 - len(b), nil
@@ -197,11 +210,10 @@ func (r *Requests) header(b []byte) (n, need int, err error) {
 	}
 	// The first request behind bare tokens is let pass: while tokens may be
 	// without an answer, nobody else gets between them and what follows.
-	if r.Before != nil && r.tokens == 0 && !greets(be16(b[4:])) {
-		if err := r.Before(); err != nil {
-			return 0, 0, err
-		}
+	if r.Hold && !r.pass && r.tokens == 0 && !greets(be16(b[4:])) {
+		return 0, 0, ErrHeld
 	}
+	r.pass = false
 	r.Frames++
 	r.left = size + 4 - requestHeader
 	r.afterHandshake, r.tokens = false, 0
@@ -214,11 +226,11 @@ func greets(key int16) bool {
 	return key == keyAPIVersions || key == keySaslHandshake || key == keySaslAuthenticate
 }
 
-// Ask puts a Metadata request of the proxy's own into the stream. Its answer is
-// not forwarded: [Responses.Names] is told of the brokers in it. It is called
-// from Before, when no other question is open.
-func (r *Requests) Ask(frame []byte) error {
-	p := pending{key: be16(frame[4:]), version: be16(frame[6:]), correlation: be32(frame[8:]), kind: question}
+// Query puts a Metadata request of the proxy's own into the stream, before the request
+// that is held. The response to it is not forwarded: [Responses.Names] is told of the
+// brokers in it, then [Responses.QueryAnswered].
+func (r *Requests) Query(frame []byte) error {
+	p := pending{key: be16(frame[4:]), version: be16(frame[6:]), correlation: be32(frame[8:]), kind: query}
 	p.api = lookup(p.key)
 	if err := r.push(p); err != nil {
 		return err
@@ -226,8 +238,8 @@ func (r *Requests) Ask(frame []byte) error {
 	return r.write(frame)
 }
 
-// admit notes what the broker will owe for a request with this header in a
-// frame of size bytes, or refuses it.
+// admit notes a request with this header, in a frame of size bytes, as in flight, or
+// refuses it.
 func (r *Requests) admit(b []byte, size int64) error {
 	p := pending{key: be16(b[4:]), version: be16(b[6:]), correlation: be32(b[8:])}
 	switch a := lookup(p.key); {
@@ -248,7 +260,7 @@ func (r *Requests) admit(b []byte, size int64) error {
 	if p.key != keyProduce {
 		return r.push(p)
 	}
-	// With acks 0 there will be no response: what is owed is known only then.
+	// With acks 0 there will be no response: what is in flight is known only then.
 	if r.left == 0 {
 		return &Error{Key: p.key, Version: p.version, Offset: size,
 			Reason: "request: the frame ends before its acks"}
@@ -272,7 +284,7 @@ func (r *Requests) isToken(first []byte) (bool, error) {
 		return false, &Error{Key: keySaslHandshake, Version: 0, Offset: 0, Reason: "request: " + reason}
 	}
 	if r.tokens == 0 {
-		switch r.Owed.saslState() {
+		switch r.InFlight.saslState() {
 		case saslAccepted:
 			if likeAddressRequest(first) {
 				return refuse("the client sent a request where a SASL token belongs")
@@ -286,7 +298,7 @@ func (r *Requests) isToken(first []byte) (bool, error) {
 			return false, nil
 		}
 	}
-	waiting := r.Owed.owesToken()
+	waiting := r.InFlight.tokenInFlight()
 	if len(first) == 0 || first[0] != 0 {
 		if waiting {
 			return refuse("the client sent a SASL token before the last one was answered")

@@ -87,7 +87,7 @@ func (m *requestMessage) owes() []pending {
 }
 
 // owing takes everything out of o.
-func owing(o *Owed) (all []pending) {
+func owing(o *InFlight) (all []pending) {
 	for {
 		p, ok := o.head()
 		if !ok {
@@ -149,19 +149,19 @@ func TestRequestsAtEveryCut(t *testing.T) {
 	}
 }
 
-// checkRequests forwards a stream of n requests for which want is owed.
+// checkRequests forwards a stream of n requests for which want is in flight.
 func checkRequests(t *testing.T, stream []byte, n int, want []pending, next pieces) {
 	t.Helper()
 	var out bytes.Buffer
-	r := Requests{Out: &out, Owed: new(Owed)}
-	if err := feed(r.Forward, stream, next); err != nil {
+	r := Requests{Out: &out, InFlight: new(InFlight)}
+	if err := feed(sender(&r), stream, next); err != nil {
 		t.Error(err)
 	}
 	if !bytes.Equal(out.Bytes(), stream) {
 		t.Errorf("forwarded %x\nof        %x", out.Bytes(), stream)
 	}
-	if got := owing(r.Owed); !slices.Equal(got, want) {
-		t.Errorf("owed %+v, want %+v", got, want)
+	if got := owing(r.InFlight); !slices.Equal(got, want) {
+		t.Errorf("in flight %+v, want %+v", got, want)
 	}
 	if r.Frames != int64(n) || !r.AtBoundary() {
 		t.Errorf("counted %d requests, want %d; AtBoundary is %t", r.Frames, n, r.AtBoundary())
@@ -174,7 +174,7 @@ func TestNoRequestIsWholeAtTheBrokerBeforeItIsOwed(t *testing.T) {
 	g := newGenerator(4)
 	for range 500 {
 		var stream []byte
-		var ends []int // of the frames for which something is owed
+		var ends []int // of the frames for which something is inFlight
 		for range 4 {
 			m := g.anyRequest()
 			stream = append(stream, m.encode()...)
@@ -182,17 +182,17 @@ func TestNoRequestIsWholeAtTheBrokerBeforeItIsOwed(t *testing.T) {
 				ends = append(ends, len(stream))
 			}
 		}
-		owed := new(Owed)
+		inFlight := new(InFlight)
 		sent := 0
-		r := Requests{Owed: owed, Out: writerFunc(func(p []byte) (int, error) {
+		r := Requests{InFlight: inFlight, Out: writerFunc(func(p []byte) (int, error) {
 			sent += len(p)
 			due, _ := slices.BinarySearch(ends, sent+1)
-			if owed.Len() < due {
-				t.Fatalf("%d requests are at the broker, %d are known to be owed", due, owed.Len())
+			if inFlight.Len() < due {
+				t.Fatalf("%d requests are at the broker, %d are in flight", due, inFlight.Len())
 			}
 			return len(p), nil
 		})}
-		if err := feed(r.Forward, stream, g.cuts()); err != nil {
+		if err := feed(sender(&r), stream, g.cuts()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -213,7 +213,7 @@ func TestRequestsThatCannotBeForwarded(t *testing.T) {
 		sent []byte
 		want string
 	}{
-		"negative size":             {frame(-1), "offset 0: request of -1 bytes: want 0 to 104857600 (--max-frame-bytes)"},
+		"negative size":             {frame(-1), "offset 0: request of -1 bytes: want 0 to 104857600"},
 		"smallest size":             {frame(math.MinInt32), "offset 0: request of -2147483648 bytes"},
 		"huge size":                 {frame(math.MaxInt32), "offset 0: request of 2147483647 bytes"},
 		"one too long":              {frame(DefaultMaxFrame + 1), "offset 0: request of 104857601 bytes"},
@@ -230,17 +230,17 @@ func TestRequestsThatCannotBeForwarded(t *testing.T) {
 	for name, tc := range cases {
 		for _, next := range []pieces{inOne, byteByByte} {
 			var out bytes.Buffer
-			r := Requests{Out: &out, Owed: new(Owed)}
-			err := feed(r.Forward, tc.sent, next)
+			r := Requests{Out: &out, InFlight: new(InFlight)}
+			err := feed(sender(&r), tc.sent, next)
 			var refused *Error
 			if !errors.As(err, &refused) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s: got %v, want %q", name, err, tc.want)
 			}
-			if r.Owed.Len() > 0 {
-				t.Errorf("%s: something is owed for it", name)
+			if r.InFlight.Len() > 0 {
+				t.Errorf("%s: something is in flight for it", name)
 			}
 			before := out.Len()
-			if again := r.Forward(request(keyMetadata, 1, 1)); again != err || out.Len() != before {
+			if again := send(&r, request(keyMetadata, 1, 1)); again != err || out.Len() != before {
 				t.Errorf("%s: what came behind it was forwarded, with %v", name, again)
 			}
 		}
@@ -248,12 +248,12 @@ func TestRequestsThatCannotBeForwarded(t *testing.T) {
 }
 
 func TestMaxFrameLimitsRequests(t *testing.T) {
-	r := Requests{Out: io.Discard, Owed: new(Owed), MaxFrame: 20}
-	if err := r.Forward([]byte{0, 0, 0, 20, 0, 3, 0, 0}); err != nil {
+	r := Requests{Out: io.Discard, InFlight: new(InFlight), MaxFrame: 20}
+	if err := send(&r, []byte{0, 0, 0, 20, 0, 3, 0, 0}); err != nil {
 		t.Error(err)
 	}
-	r = Requests{Out: io.Discard, Owed: new(Owed), MaxFrame: 20}
-	if err := r.Forward([]byte{0, 0, 0, 21}); err == nil || !strings.Contains(err.Error(), "want 0 to 20") {
+	r = Requests{Out: io.Discard, InFlight: new(InFlight), MaxFrame: 20}
+	if err := send(&r, []byte{0, 0, 0, 21}); err == nil || !strings.Contains(err.Error(), "want 0 to 20") {
 		t.Error(err)
 	}
 }
@@ -265,13 +265,13 @@ func TestVersionsThatWereNotOfferedAreRefused(t *testing.T) {
 				frame := request(s.key, 0, 1)
 				binary.BigEndian.PutUint16(frame[6:], uint16(version))
 				var out bytes.Buffer
-				r := Requests{Out: &out, Owed: new(Owed)}
-				err := feed(r.Forward, frame, next)
+				r := Requests{Out: &out, InFlight: new(InFlight)}
+				err := feed(sender(&r), frame, next)
 				var refused *Error
 				if !errors.As(err, &refused) || refused.Key != s.key || refused.Version != version || refused.Offset != 6 {
 					t.Errorf("%s v%d: %v", s.name, version, err)
 				}
-				if out.Len() > 0 || r.Owed.Len() > 0 {
+				if out.Len() > 0 || r.InFlight.Len() > 0 {
 					t.Errorf("%s v%d: %d bytes were forwarded", s.name, version, out.Len())
 				}
 			}
@@ -282,12 +282,12 @@ func TestVersionsThatWereNotOfferedAreRefused(t *testing.T) {
 // TestOutEndsRequests: an error of Out is returned as it is.
 func TestOutEndsRequests(t *testing.T) {
 	broken := errors.New("broken pipe")
-	r := Requests{Owed: new(Owed), Out: writerFunc(func([]byte) (int, error) { return 0, broken })}
-	if err := r.Forward(request(keyMetadata, 1, 1)); err != broken {
+	r := Requests{InFlight: new(InFlight), Out: writerFunc(func([]byte) (int, error) { return 0, broken })}
+	if err := send(&r, request(keyMetadata, 1, 1)); err != broken {
 		t.Error(err)
 	}
-	r = Requests{Owed: new(Owed), Out: writerFunc(func([]byte) (int, error) { return 0, broken })}
-	if err := feed(r.Forward, request(keyMetadata, 1, 1), byteByByte); err != broken {
+	r = Requests{InFlight: new(InFlight), Out: writerFunc(func([]byte) (int, error) { return 0, broken })}
+	if err := feed(sender(&r), request(keyMetadata, 1, 1), byteByByte); err != broken {
 		t.Error(err)
 	}
 }
@@ -300,45 +300,45 @@ func TestManyTagsAreNoBurden(t *testing.T) {
 	b = append(b, make([]byte, 2*tags)...) // each of tag 0 and empty
 	b = append(b, 0, 0, 1)
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	r := Requests{Out: io.Discard, Owed: new(Owed)}
+	r := Requests{Out: io.Discard, InFlight: new(InFlight)}
 	piece := make([]byte, 1)
 	if n := testing.AllocsPerRun(1, func() {
-		r = Requests{Out: r.Out, Owed: r.Owed}
+		r = Requests{Out: r.Out, InFlight: r.InFlight}
 		for _, c := range b {
 			piece[0] = c
-			if err := r.Forward(piece); err != nil {
+			if err := send(&r, piece); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}); n > 1 {
 		t.Errorf("%v allocations", n)
 	}
-	if r.Owed.Len() != 2 {
-		t.Errorf("%d owed", r.Owed.Len())
+	if r.InFlight.Len() != 2 {
+		t.Errorf("%d in flight", r.InFlight.Len())
 	}
 }
 
 // TestRequestsWaitWhenTooManyAreOwed: memory is bounded, whatever is pipelined.
 func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
 	shortest := []byte{0, 0, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0}
-	if MaxForward != len(shortest)*(maxOwed-1) {
+	if MaxForward != len(shortest)*(maxInFlight-1) {
 		t.Fatalf("MaxForward is %d", MaxForward)
 	}
-	owed := new(Owed)
-	r := Requests{Out: io.Discard, Owed: owed}
+	inFlight := new(InFlight)
+	r := Requests{Out: io.Discard, InFlight: inFlight}
 
 	// What is given at once never waits for requests that are not forwarded.
-	if err := r.Forward(bytes.Repeat(shortest, maxOwed-1)); err != nil || owed.Len() != maxOwed-1 {
-		t.Fatal(owed.Len(), err)
+	if err := send(&r, bytes.Repeat(shortest, maxInFlight-1)); err != nil || inFlight.Len() != maxInFlight-1 {
+		t.Fatal(inFlight.Len(), err)
 	}
-	for range maxOwed - 1 {
-		owed.pop()
+	for range maxInFlight - 1 {
+		inFlight.pop()
 	}
 
 	forwarded := make(chan error)
 	go func() {
 		for range 3 {
-			forwarded <- r.Forward(bytes.Repeat(shortest, maxOwed/2))
+			forwarded <- send(&r, bytes.Repeat(shortest, maxInFlight/2))
 		}
 	}()
 	for range 2 {
@@ -346,33 +346,33 @@ func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if owed.Len() != maxOwed {
-		t.Fatalf("%d owed, want %d", owed.Len(), maxOwed)
+	if inFlight.Len() != maxInFlight {
+		t.Fatalf("%d in flight, want %d", inFlight.Len(), maxInFlight)
 	}
 	for waits := false; !waits; runtime.Gosched() {
-		owed.mu.Lock()
-		waits = owed.room.L != nil
-		owed.mu.Unlock()
+		inFlight.mu.Lock()
+		waits = inFlight.room.L != nil
+		inFlight.mu.Unlock()
 	}
-	for range maxOwed/2 - 1 {
-		owed.pop()
+	for range maxInFlight/2 - 1 {
+		inFlight.pop()
 	}
 	select {
 	case <-forwarded:
 		t.Fatal("a request did not wait though there is no room")
 	default:
 	}
-	owed.pop()
+	inFlight.pop()
 	if err := <-forwarded; err != nil {
 		t.Fatal(err)
 	}
-	if len(owed.ring) != maxOwed {
-		t.Errorf("room for %d", len(owed.ring))
+	if len(inFlight.ring) != maxInFlight {
+		t.Errorf("room for %d", len(inFlight.ring))
 	}
 
 	// And when the session ends, it waits no more.
-	go func() { forwarded <- r.Forward(shortest) }()
-	owed.Close()
+	go func() { forwarded <- send(&r, shortest) }()
+	inFlight.Close()
 	if err := <-forwarded; err != ErrClosed {
 		t.Error(err)
 	}
@@ -380,21 +380,21 @@ func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
 
 func TestOwedIsInOrder(t *testing.T) {
 	g := newGenerator(5)
-	var owed Owed
+	var inFlight InFlight
 	next, want := int32(0), int32(0)
 	for range 10_000 {
 		if g.oneIn(2) && next-want < 100 {
-			owed.push(pending{correlation: next})
+			inFlight.push(pending{correlation: next})
 			next++
-		} else if p, ok := owed.head(); ok {
-			owed.pop()
+		} else if p, ok := inFlight.head(); ok {
+			inFlight.pop()
 			if p.correlation != want {
 				t.Fatalf("got %d, want %d", p.correlation, want)
 			}
 			want++
 		}
-		if owed.Len() != int(next-want) {
-			t.Fatalf("%d owed, want %d", owed.Len(), next-want)
+		if inFlight.Len() != int(next-want) {
+			t.Fatalf("%d in flight, want %d", inFlight.Len(), next-want)
 		}
 	}
 }

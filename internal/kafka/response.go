@@ -28,7 +28,7 @@ const (
 type Names func(node int32, host []byte, port int32) (name string, advertisedPort int32)
 
 // Responses forwards a broker's responses to the client, and replaces the
-// broker addresses in them. Out, Owed and Names must be set.
+// broker addresses in them. Out, InFlight and Names must be set.
 //
 // There are three ways through, by where the addresses are and how long the
 // frame is:
@@ -42,10 +42,17 @@ type Responses struct {
 	// Out gets the frames, in slices of what Forward is given and of rewritten
 	// bytes.
 	Out io.Writer
-	// Owed says what each frame answers.
-	Owed *Owed
+	// InFlight says what each frame answers.
+	InFlight *InFlight
 	// Names gives the names to put in.
 	Names Names
+	// QueryAnswered, if set, is told how many brokers the response to a [Requests.Query]
+	// names, after Names was told of them; 0: it is of no use.
+	QueryAnswered func(brokers int)
+	// ClusterID, if set, is told the cluster id in a response, if there is one, before
+	// Names is told of any broker in it. An error refuses the response: nothing of it is
+	// forwarded, and Forward returns that error.
+	ClusterID func(id []byte) error
 	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.
 	MaxFrame int
 
@@ -227,7 +234,7 @@ func (r *Responses) finish(p []byte, from, kept int, rewrite func([]byte) ([]byt
 	case out == nil:
 		out = b
 	default:
-		if r.req.kind != question {
+		if r.req.kind != query {
 			r.Rewritten++
 		}
 		defer recycle(out)
@@ -365,7 +372,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	req, owing := r.Owed.head()
+	req, owing := r.InFlight.head()
 	if !owing {
 		return 0, 0, frameError(0, "response of %d bytes that no request asked for", size)
 	}
@@ -375,12 +382,12 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 			return 0, need, nil
 		}
 		if token {
-			r.Owed.pop()
+			r.InFlight.pop()
 			r.begin(pending{kind: saslToken}, size+4, 4)
 			return 4, 0, nil
 		}
-		r.Owed.pop()
-		req, _ = r.Owed.head()
+		r.InFlight.pop()
+		req, _ = r.InFlight.head()
 	}
 	if size < 4 {
 		return 0, 0, frameError(0, "response of %d bytes: shorter than a response header", size)
@@ -392,7 +399,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 		return 0, 0, &Error{Key: req.key, Version: req.version, Offset: 4,
 			Reason: "response: its correlation id is not that of the oldest request without an answer"}
 	}
-	r.Owed.pop()
+	r.InFlight.pop()
 	r.begin(req, size+4, 8)
 	if r.left == 0 && r.mode != atHeader {
 		return 0, 0, r.fail("a frame of %d bytes has no body", r.size)
@@ -404,7 +411,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 // last token of an exchange may go without an answer, and the frame then
 // answers the request behind it.
 func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
-	next, ok := r.Owed.second()
+	next, ok := r.InFlight.second()
 	if !ok || size < 4 {
 		return true, 0
 	}
@@ -417,7 +424,7 @@ func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
 // begin sets how a frame is handled that answers req, of size bytes of which
 // read have been read.
 func (r *Responses) begin(req pending, size, read int64) {
-	if req.kind != question {
+	if req.kind != query {
 		r.Frames++
 	}
 	r.req, r.size, r.left, r.mode = req, size, size-read, streaming
@@ -426,7 +433,7 @@ func (r *Responses) begin(req pending, size, read int64) {
 		l = req.api.versions[req.version]
 	}
 	switch {
-	case req.kind == saslHandshake, req.kind == question, req.kind == kafkaRequest && req.key == keyAPIVersions:
+	case req.kind == saslHandshake, req.kind == query, req.kind == kafkaRequest && req.key == keyAPIVersions:
 		r.mode = keepWhole
 	case l == nil:
 		r.advance(0)

@@ -38,7 +38,7 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 	switch {
 	case r.req.kind == saslHandshake:
 		return nil, r.noteSASLHandshake(b)
-	case r.req.kind == question:
+	case r.req.kind == query:
 		return r.takeAnswer(b), nil
 	case r.req.key == keyAPIVersions:
 		return r.rewriteAPIVersions(b)
@@ -106,24 +106,26 @@ func (r *Responses) noteSASLHandshake(b []byte) error {
 		return r.fail("the frame ends before its error code")
 	}
 	if be16(b[8:]) == 0 {
-		r.Owed.setSASL(saslAccepted)
+		r.InFlight.setSASL(saslAccepted)
 	} else {
-		r.Owed.setSASL(saslRefused)
+		r.InFlight.setSASL(saslRefused)
 	}
 	return nil
 }
 
-// takeAnswer takes what a question of the proxy's own was answered with, and
-// leaves nothing to forward. What is not well formed tells nothing.
+// takeAnswer takes the response to a query of the proxy's own, and leaves nothing to
+// forward. What is not well formed tells nothing.
 func (r *Responses) takeAnswer(b []byte) []byte {
 	r.scan.start(r.req.api.versions[r.req.version], 8, r.size)
-	how := questionUseless
-	if _, status := r.scan.scan(b[8:]); status == done && len(r.scan.found) > 0 {
-		how = questionAnswered
+	brokers := 0
+	if _, status := r.scan.scan(b[8:]); status == done {
 		for _, a := range r.scan.found {
 			r.Names(a.node, b[a.host:a.end], a.port)
+			brokers++
 		}
 	}
-	r.Owed.answered(how)
+	if r.QueryAnswered != nil {
+		r.QueryAnswered(brokers)
+	}
 	return buffer(0)
 }

@@ -15,7 +15,7 @@ import (
 type dialog struct {
 	t         *testing.T
 	next      pieces
-	owed      Owed
+	inFlight  InFlight
 	up, down  bytes.Buffer
 	requests  Requests
 	responses Responses
@@ -23,8 +23,8 @@ type dialog struct {
 
 func newDialog(t *testing.T, next pieces) *dialog {
 	d := &dialog{t: t, next: next}
-	d.requests = Requests{Out: &d.up, Owed: &d.owed}
-	d.responses = Responses{Out: &d.down, Owed: &d.owed, Names: namer(0)}
+	d.requests = Requests{Out: &d.up, InFlight: &d.inFlight}
+	d.responses = Responses{Out: &d.down, InFlight: &d.inFlight, Names: namer(0)}
 	return d
 }
 
@@ -33,7 +33,7 @@ func (d *dialog) client(frames ...[]byte) {
 	d.t.Helper()
 	sent := bytes.Join(frames, nil)
 	d.up.Reset()
-	if err := feed(d.requests.Forward, sent, d.next); err != nil {
+	if err := feed(sender(&d.requests), sent, d.next); err != nil {
 		d.t.Fatal(err)
 	}
 	if !bytes.Equal(d.up.Bytes(), sent) || !d.requests.AtBoundary() {
@@ -67,8 +67,8 @@ func (d *dialog) metadata() {
 	sent := m.encode()
 	m.rename(d.responses.Names)
 	d.answer(sent, m.encode())
-	if n := d.owed.Len(); n != 0 {
-		d.t.Fatalf("%d still owed", n)
+	if n := d.inFlight.Len(); n != 0 {
+		d.t.Fatalf("%d still in flight", n)
 	}
 }
 
@@ -76,14 +76,14 @@ func (d *dialog) metadata() {
 func (d *dialog) refused(sent []byte, want string) {
 	d.t.Helper()
 	d.up.Reset()
-	owed := d.owed.Len()
-	err := feed(d.requests.Forward, sent, d.next)
+	inFlight := d.inFlight.Len()
+	err := feed(sender(&d.requests), sent, d.next)
 	var refused *Error
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), want) || refused.Key != keySaslHandshake {
 		d.t.Errorf("got %v, want %q", err, want)
 	}
-	if d.up.Len() > 0 || d.owed.Len() != owed {
-		d.t.Errorf("the broker got %x, and owes %d", d.up.Bytes(), d.owed.Len())
+	if d.up.Len() > 0 || d.inFlight.Len() != inFlight {
+		d.t.Errorf("the broker got %x, and owes %d", d.up.Bytes(), d.inFlight.Len())
 	}
 }
 
@@ -146,16 +146,16 @@ func TestSASLHandshakeV0IsFollowedByTokens(t *testing.T) {
 						d.broker(token(turn.broker))
 					}
 				}
-				if turns[len(turns)-1].broker != unanswered && d.owed.Len() > 0 {
-					t.Error("something is owed")
+				if turns[len(turns)-1].broker != unanswered && d.inFlight.Len() > 0 {
+					t.Error("something is in flight")
 				}
 				d.metadata()
 
 				// And then no request is a token, whatever its API key.
 				d.client(request(12, 4, 5), vendorRequest(6), request(12, 4, 7))
-				all := owing(&d.owed)
+				all := owing(&d.inFlight)
 				if len(all) != 3 || slices.ContainsFunc(all, func(p pending) bool { return p.kind != kafkaRequest }) {
-					t.Errorf("owed: %+v", all)
+					t.Errorf("in flight: %+v", all)
 				}
 			})
 		})
@@ -205,7 +205,7 @@ func TestSASLHandshakeV1IsFollowedByRequests(t *testing.T) {
 		d.client((&requestMessage{Request: &kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: []byte("\x00user\x00password")}, correlation: 2}).encode())
 		d.broker((&message{Response: &kmsg.SASLAuthenticateResponse{Version: 2}, correlation: 2}).encode())
 		d.metadata()
-		if d.owed.sasl != saslNone {
+		if d.inFlight.sasl != saslNone {
 			t.Error("tokens were waited for")
 		}
 	})
@@ -264,8 +264,8 @@ func TestTokensAreNoWayAroundTheRewriting(t *testing.T) {
 func TestHandshakeAnswersFailClosed(t *testing.T) {
 	for _, answer := range [][]byte{{0, 0, 0, 4, 0, 0, 0, 1}, {0, 0, 0, 5, 0, 0, 0, 1, 0}} {
 		var down bytes.Buffer
-		r := Responses{Out: &down, Owed: new(Owed)}
-		ask(t, r.Owed, keySaslHandshake, 0, 1)
+		r := Responses{Out: &down, InFlight: new(InFlight)}
+		ask(t, r.InFlight, keySaslHandshake, 0, 1)
 		err := r.Forward(answer)
 		var refused *Error
 		if !errors.As(err, &refused) || refused.Key != keySaslHandshake || down.Len() > 0 {

@@ -85,6 +85,8 @@ type Table struct {
 	byName sync.Map // string → *broker
 	known  atomic.Int64
 
+	clusterID atomic.Pointer[string]
+
 	mu      sync.Mutex // held while a route is added or changed
 	onLearn func(name string, addr Address)
 }
@@ -135,6 +137,47 @@ func (t *Table) Suffix() string { return t.suffix }
 
 // Known returns how many brokers have been learned.
 func (t *Table) Known() int { return int(t.known.Load()) }
+
+// ClusterID returns the id of the cluster that the routes are of; "": not known.
+func (t *Table) ClusterID() string {
+	if id := t.clusterID.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
+// SetClusterID says which cluster routes are learned from, from now on. All routes of
+// another one are forgotten. When none was known, what was learned before is unconfirmed.
+func (t *Table) SetClusterID(id string) {
+	if t.ClusterID() == id {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.ClusterID()
+	t.clusterID.Store(&id)
+	t.byNode.Range(func(_, v any) bool {
+		b := v.(*broker)
+		b.confirmed.Store(false)
+		if was != "" {
+			t.byNode.Delete(b.node)
+			t.byName.Delete(b.name)
+			t.known.Add(-1)
+		}
+		return true
+	})
+}
+
+// Name returns the address under which clients are to see a broker, without learning
+// anything.
+func (t *Table) Name(node int32, host []byte) (name string, advertisedPort int32) {
+	if v, ok := t.byNode.Load(node); ok {
+		return v.(*broker).name, t.port
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nameFor(node, string(host)), t.port
+}
 
 // OnLearn has f called with the name and the address of each broker that is
 // learned or moves from now on, after it can be resolved. One that was loaded

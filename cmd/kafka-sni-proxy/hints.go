@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+
+	"kafka-sni-proxy/internal/cluster"
+	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/server"
+	"kafka-sni-proxy/internal/session"
+	"kafka-sni-proxy/internal/tlswire"
+)
+
+// hint says what an operator can do about a failure; "" where that is not known. It is
+// the one place where errors meet the names of flags.
+func hint(err error) string {
+	var (
+		limit    server.LimitError
+		panicked *session.PanicError
+		failed   *session.Error
+	)
+	switch {
+	case isTooManyFiles(err):
+		return tooManyFilesHint
+	case errors.As(err, &limit):
+		return limitHints[limit]
+	case errors.As(err, &panicked):
+		return "this is a bug in kafka-sni-proxy: please report it with the stack"
+	case !errors.As(err, &failed):
+		return ""
+	case errors.Is(err, session.ErrSilent), errors.Is(err, syscall.ETIMEDOUT) && failed.Phase > session.PhaseUpstreamTLS:
+		return "one end has stopped answering: the machine is gone, or the network in between"
+	}
+	switch failed.Phase {
+	case session.PhaseFirstByte:
+		return firstByteHint(err)
+	case session.PhaseHandshake:
+		return handshakeHint(err)
+	case session.PhaseRoute:
+		return routeHint(err)
+	case session.PhaseDial:
+		return dialHint(err)
+	case session.PhaseUpstreamTLS:
+		return upstreamTLSHint(err)
+	case session.PhaseCluster:
+		return "one of --upstream, or DNS, leads to another Kafka cluster: correct it. If the cluster was replaced, restart the proxy or have it reload (SIGHUP)"
+	case session.PhaseRequest, session.PhaseResponse:
+		return pumpHint(failed.Phase, err)
+	case session.PhaseRewrite:
+		return "nothing of this response's addresses was forwarded; the client will reconnect"
+	}
+	return ""
+}
+
+var limitHints = map[server.LimitError]string{
+	server.LimitConnections: "raise --max-connections if the machine can bear more, or run another proxy beside this one",
+	server.LimitHandshakes:  "raise --max-handshakes-per-address if the address stands for many clients, as a load balancer's does",
+}
+
+const tooManyFilesHint = "the program may not open more files: raise its limit (ulimit -n, or LimitNOFILE= for systemd), or bound --max-connections; each connection takes two"
+
+func isTooManyFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+func firstByteHint(err error) string {
+	var notTLS *session.NotTLSError
+	if errors.As(err, &notTLS) {
+		switch notTLS.Sent {
+		case session.ProtocolKafka:
+			return "set security.protocol=SSL (or SASL_SSL) in the client"
+		case session.ProtocolProxy:
+			return "turn the PROXY protocol off in the load balancer"
+		}
+		return "only Kafka clients that speak TLS are served on this port"
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "the client connected and sent nothing"
+	}
+	return ""
+}
+
+func handshakeHint(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		dot       *session.TrailingDotError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return "the client's certificate is not signed by a CA in --ca-certs"
+	case errors.As(err, &invalid):
+		return "the client's certificate is not valid: see its dates and key usage"
+	case errors.As(err, &dot):
+		return "leave out the dot at the end of the host name in the client's bootstrap.servers"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "the client did not finish its handshake in time: see --handshake-timeout if it is just slow"
+	}
+	if alert, ok := tlswire.RemoteAlert(err); ok {
+		return clientAlertHints[alert]
+	}
+	for text, hint := range handshakeTexts {
+		if strings.Contains(err.Error(), text) {
+			return hint
+		}
+	}
+	return ""
+}
+
+// handshakeTexts are for errors of crypto/tls that have no type.
+var handshakeTexts = map[string]string{
+	"didn't provide a certificate": "mTLS is enabled: the client needs a certificate and key signed by --ca-certs",
+	"unsupported versions":         "the client needs TLS 1.2 or newer",
+	"protocol version":             "the client needs TLS 1.2 or newer",
+	"no cipher suite supported":    "the client offers no cipher suite that goes with TLS 1.2 or newer and the key of --cert",
+}
+
+func routeHint(err error) string {
+	if errors.As(err, new(*server.NoServerNameError)) {
+		return "connect by host name, not by address. Clients that cannot send a server name (SNI) are let in by --allow-missing-sni, but reach the first upstream alone: no use with more than one broker"
+	}
+	return "see --sni-suffix, and the name that the client connects to"
+}
+
+func dialHint(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return "the host name does not resolve: see DNS, or give it an address in --hosts-file"
+	case isTimeout(err):
+		return "the broker's address does not answer: see the address, and the firewall in between"
+	}
+	return "the broker does not accept connections: see its address, and the firewall in between"
+}
+
+func upstreamTLSHint(err error) string {
+	var (
+		host      x509.HostnameError
+		authority x509.UnknownAuthorityError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		loop      *cluster.LoopError
+	)
+	switch {
+	case errors.As(err, &loop):
+		return "correct --upstream, DNS, or the load balancer behind that name: it has to lead to the brokers, not back to the proxy"
+	case errors.As(err, &record):
+		return "the broker's port does not speak TLS: use its SSL or SASL_SSL listener"
+	case errors.As(err, &authority):
+		return "the broker's certificate is signed by a CA that is not trusted: give that CA with --upstream-ca-certs"
+	case errors.As(err, &host):
+		return "the broker's certificate does not name the host it was reached by: see --upstream and the cluster's advertised listeners"
+	case errors.As(err, &invalid):
+		return "the broker's certificate is not valid: see its dates and key usage"
+	case isTimeout(err):
+		return "the broker did not answer the handshake in time: see that its port is a TLS listener; --dial-timeout if it is just slow"
+	case session.IsQuiet(err):
+		return "the broker ended the handshake: see that its port is a TLS listener"
+	}
+	if alert, ok := tlswire.RemoteAlert(err); ok {
+		return brokerAlertHints[alert]
+	}
+	return ""
+}
+
+func pumpHint(phase session.Phase, err error) string {
+	switch {
+	case errors.As(err, new(session.HTTPError)):
+		return "only Kafka clients are served on this port; metrics and health checks are on that of --admin-bind"
+	case errors.Is(err, kafka.ErrFrameSize):
+		return "raise --max-frame-bytes if frames that long are meant to be"
+	}
+	alert, ok := tlswire.RemoteAlert(err)
+	switch {
+	case !ok:
+		return ""
+	case phase == session.PhaseRequest: // what is read there is the client's
+		return clientAlertHints[alert]
+	}
+	return brokerAlertHints[alert] // in TLS 1.3, certificates are judged after the handshake
+}
+
+// The alerts that certificates are refused with (RFC 8446, 6.2).
+const (
+	alertHandshakeFailure    tls.AlertError = 40
+	alertBadCertificate      tls.AlertError = 42
+	alertUnsupportedCert     tls.AlertError = 43
+	alertRevokedCert         tls.AlertError = 44
+	alertExpiredCert         tls.AlertError = 45
+	alertUnknownCert         tls.AlertError = 46
+	alertUnknownCA           tls.AlertError = 48
+	alertAccessDenied        tls.AlertError = 49
+	alertProtocolVersion     tls.AlertError = 70
+	alertCertificateRequired tls.AlertError = 116
+	distrustHint                            = "the client does not trust this proxy's certificate: give it the CA that signed --cert, and connect by a name that the certificate covers"
+	brokerDistrustHint                      = "the broker wants a client certificate that it trusts: see --upstream-cert and --upstream-key"
+)
+
+// clientAlertHints are for the alerts that clients send about --cert. OpenSSL and
+// Go name an unknown CA, Java says "unknown certificate" to all there is.
+var clientAlertHints = map[tls.AlertError]string{
+	alertUnknownCA:        distrustHint,
+	alertUnknownCert:      distrustHint,
+	alertBadCertificate:   distrustHint,
+	alertExpiredCert:      "to the client, this proxy's certificate has expired: renew --cert, or see the client's clock",
+	alertRevokedCert:      "to the client, this proxy's certificate has been revoked: replace --cert",
+	alertUnsupportedCert:  "the client does not take certificates like --cert: see its key usage",
+	alertHandshakeFailure: "client and proxy have no cipher suite or key type in common",
+	alertProtocolVersion:  "the client needs TLS 1.2 or newer",
+}
+
+// brokerAlertHints are for the alerts that brokers send, most of them about
+// --upstream-cert.
+var brokerAlertHints = map[tls.AlertError]string{
+	alertCertificateRequired:      brokerDistrustHint,
+	alertBadCertificate:           brokerDistrustHint,
+	alertUnknownCert:              brokerDistrustHint,
+	alertUnknownCA:                brokerDistrustHint,
+	alertAccessDenied:             brokerDistrustHint,
+	alertUnsupportedCert:          brokerDistrustHint,
+	alertExpiredCert:              "to the broker, the proxy's client certificate has expired: renew --upstream-cert",
+	alertRevokedCert:              "to the broker, the proxy's client certificate has been revoked: replace --upstream-cert",
+	alertHandshakeFailure:         "broker and proxy have no cipher suite in common, or the broker wants a client certificate: see --upstream-cert",
+	alertProtocolVersion:          "the broker needs to offer TLS 1.2 or newer",
+	tlswire.AlertUnrecognizedName: "the broker's port does not serve that host name: see --upstream",
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,6 +1,0 @@
-//go:build race
-
-package proxy
-
-// raceEnabled says that allocations cannot be counted.
-const raceEnabled = true

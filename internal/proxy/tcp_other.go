@@ -1,6 +1,0 @@
-//go:build !linux
-
-package proxy
-
-// unacknowledged is known on Linux alone.
-func (w *wire) unacknowledged() unacknowledged { return unacknowledged{} }

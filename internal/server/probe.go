@@ -1,0 +1,65 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// listener is a listener that is being accepted from. Its accept loop can be probed.
+type listener struct {
+	net.Listener
+	acked chan struct{} // gets something whenever the accept loop was woken
+}
+
+// deadliner is a listener whose Accept can be woken.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// CheckAccepting reports whether clients would be accepted: the accept loop of each
+// listener is woken, with a deadline in the past, and has to acknowledge that. It is for
+// watchdogs, and neither needs a connection nor counts as one.
+func (s *Server) CheckAccepting(ctx context.Context) error {
+	s.probing.Lock() // one at a time, or they would take each other's acknowledgements
+	defer s.probing.Unlock()
+	listeners := s.registry.listening()
+	if len(listeners) == 0 {
+		return errors.New("nothing is listened on")
+	}
+	for _, l := range listeners {
+		if err := l.probe(ctx); err != nil {
+			return fmt.Errorf("clients of %s are not accepted: %w", l.Addr(), err)
+		}
+	}
+	return nil
+}
+
+func (l *listener) probe(ctx context.Context) error {
+	d, ok := l.Listener.(deadliner)
+	if !ok {
+		return nil // there is no way to know
+	}
+	select {
+	case <-l.acked: // late, for a probe that had given up
+	default:
+	}
+	if err := d.SetDeadline(time.Unix(1, 0)); err != nil {
+		return err
+	}
+	select {
+	case <-l.acked:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ack acknowledges a probe, and has Accept wait for clients again.
+func (l *listener) ack() {
+	l.Listener.(deadliner).SetDeadline(time.Time{})
+	select {
+	case l.acked <- struct{}{}:
+	default:
+	}
+}

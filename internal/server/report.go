@@ -1,0 +1,61 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"kafka-sni-proxy/internal/loglimit"
+	"kafka-sni-proxy/internal/session"
+)
+
+// report writes the one log line of a session, and counts its failure.
+func (s *Server) report(r *session.Result) {
+	attrs := []slog.Attr{slog.String("client", r.Client.String()), slog.String("sni", r.ServerName)}
+	if r.Reached {
+		attrs = append(attrs, slog.String("upstream", r.Upstream.String()),
+			slog.Int64("request_bytes", r.Traffic.RequestBytes.Load()), slog.Int64("response_bytes", r.Traffic.ResponseBytes.Load()))
+	}
+	attrs = append(attrs, slog.Duration("took", r.Took.Round(time.Microsecond)))
+
+	var (
+		panicked *session.PanicError
+		retired  session.Retired
+		ended    *session.Error
+	)
+	failed := r.Failed()
+	switch {
+	case errors.As(r.Err, &panicked):
+		s.reportPanic(panicked, "connection ended by a panic", attrs...)
+		return
+	case errors.As(r.Err, &retired):
+		s.stats.retired(retired).Add(1)
+		attrs = append(attrs, slog.String("retired", string(retired)))
+	case failed != nil:
+		s.stats.failures[failed.Phase].Add(1)
+		attrs = append(attrs, slog.String("phase", failed.Phase.String()), slog.Any("error", r.Err))
+		if hint := s.config.Hint(failed); hint != "" {
+			attrs = append(attrs, slog.String("hint", hint))
+		}
+		s.limited.Write(slog.LevelWarn, failed.Phase.String(), r.ServerName+" "+loglimit.Key(r.Err), "connection failed", attrs...)
+		return
+	case errors.As(r.Err, &ended):
+		attrs = append(attrs, slog.String("phase", ended.Phase.String()), slog.Any("error", r.Err))
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", attrs...)
+}
+
+// recoverPanic runs what no session answers for. A panic is logged and counted.
+func (s *Server) recoverPanic(f func()) {
+	var panicked *session.PanicError
+	if errors.As(session.RecoverPanic(func() error { f(); return nil }), &panicked) {
+		s.reportPanic(panicked, "panic")
+	}
+}
+
+func (s *Server) reportPanic(e *session.PanicError, message string, attrs ...slog.Attr) {
+	s.stats.panics.Add(1)
+	s.limited.Write(slog.LevelError, "panic", loglimit.Key(e), message,
+		append(attrs, slog.Any("error", e), slog.String("stack", string(e.Stack)), slog.String("hint", s.config.Hint(e)))...)
+}

@@ -1,0 +1,144 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"kafka-sni-proxy/internal/cluster"
+	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/route"
+)
+
+// Phase is the part of a session's life in which an error happened.
+type Phase int
+
+const (
+	PhaseFirstByte   Phase = iota // before the client's TLS handshake
+	PhaseHandshake                // the client's TLS handshake
+	PhaseRoute                    // where the name that the client asks for leads
+	PhaseDial                     // TCP to the broker
+	PhaseUpstreamTLS              // TLS to the broker
+	PhaseCluster                  // whether the broker belongs to the cluster
+	PhaseRequest                  // requests, client to broker
+	PhaseResponse                 // responses, broker to client
+	PhaseRewrite                  // a response that cannot be rewritten
+
+	phases = iota
+)
+
+// Phases are all of them, in the order in which they come.
+var Phases = [phases]Phase{PhaseFirstByte, PhaseHandshake, PhaseRoute, PhaseDial, PhaseUpstreamTLS, PhaseCluster, PhaseRequest, PhaseResponse, PhaseRewrite}
+
+// String returns the phase's name in logs and metrics.
+func (p Phase) String() string {
+	return [phases]string{"first-byte", "handshake", "route", "dial", "upstream-tls", "cluster", "request", "response", "rewrite"}[p]
+}
+
+// Error is an error and the phase it happened in.
+type Error struct {
+	Phase Phase
+	Err   error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// connecting reports whether it was the broker that could not be reached.
+func (e *Error) connecting() bool {
+	return e.Phase == PhaseDial || e.Phase == PhaseUpstreamTLS || e.Phase == PhaseCluster
+}
+
+// Retired is the reason for which this side ended a session in which nothing was wrong.
+type Retired string
+
+const (
+	RetiredIdle Retired = "idle"
+	RetiredAge  Retired = "age"
+)
+
+func (r Retired) Error() string { return "retired: " + string(r) }
+
+// Result is what became of a session.
+type Result struct {
+	Client     net.Addr
+	ServerName string        // that the client asked for (SNI), cut to 253 bytes; "": none
+	Reached    bool          // whether a broker was
+	Upstream   route.Address // of that broker
+	Took       time.Duration // from accept to the end
+	Traffic    *Traffic
+
+	// Err is nil when the session ended in good order. Otherwise errors.As finds a
+	// [*PanicError], a [Retired] or an [*Error] in it.
+	Err error
+}
+
+// Failed returns Err as an error with its phase when the session failed. A peer that
+// just goes away is no failure, but for a broker that goes away before it is reached.
+func (r *Result) Failed() *Error {
+	var failed *Error
+	if !errors.As(r.Err, &failed) {
+		return nil
+	}
+	if IsQuiet(r.Err) && !failed.connecting() {
+		return nil
+	}
+	return failed
+}
+
+// Traffic is what one session has carried, or several together. The session's goroutines
+// write it, each its own fields.
+type Traffic struct {
+	RequestBytes, ResponseBytes atomic.Int64 // forwarded, as plaintext
+	Requests, Responses         atomic.Int64 // frames
+	Rewritten                   atomic.Int64 // responses in which something was replaced
+	EndpointsDropped            atomic.Int64 // endpoints left out of a response because they did not fit
+}
+
+// Add adds what another one has carried.
+func (t *Traffic) Add(u *Traffic) {
+	t.RequestBytes.Add(u.RequestBytes.Load())
+	t.ResponseBytes.Add(u.ResponseBytes.Load())
+	t.Requests.Add(u.Requests.Load())
+	t.Responses.Add(u.Responses.Load())
+	t.Rewritten.Add(u.Rewritten.Load())
+	t.EndpointsDropped.Add(u.EndpointsDropped.Load())
+}
+
+// Bytes returns how many bytes were forwarded either way.
+func (t *Traffic) Bytes() int64 { return t.RequestBytes.Load() + t.ResponseBytes.Load() }
+
+// connectPhases are the phases in which connecting to a broker fails.
+var connectPhases = map[cluster.Stage]Phase{
+	cluster.StageDial:     PhaseDial,
+	cluster.StageTLS:      PhaseUpstreamTLS,
+	cluster.StageIdentity: PhaseCluster,
+}
+
+// connectError gives an error of the cluster its phase.
+func connectError(err error) error {
+	var failed *cluster.ConnectError
+	if errors.As(err, &failed) {
+		return &Error{connectPhases[failed.Stage], err}
+	}
+	return &Error{PhaseDial, err}
+}
+
+// cause returns the error that ended a session, of the two that its two
+// directions ended with: when one fails the other one's connections are closed.
+func cause(a, b error) error {
+	if a == nil || b != nil && IsQuiet(a) || errors.As(b, new(*PanicError)) {
+		return b
+	}
+	return a
+}
+
+// IsQuiet reports whether an error is just a peer that went away, or the echo
+// of a connection closed from here.
+func IsQuiet(err error) bool {
+	return errors.Is(err, errClientLeft) || errors.Is(err, kafka.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}

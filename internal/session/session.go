@@ -1,0 +1,237 @@
+// Package session is the story of one client, from its first byte to the last response:
+//
+//	Handshake (first byte, TLS, SNI → route) → Connect (broker, TLS) → Pump ⇄ → Result
+//
+// The owner of a [Session] calls these in turn, each on a goroutine of its choice, and
+// gets one [Result]. Meanwhile it may ask for the session's end ([Session.Drain],
+// [Session.Cut]) and look at it ([Session.Look]) from other goroutines. A session calls
+// nobody upwards: what it needs of its cluster is the interface [Cluster].
+//
+// session.go has the steps, handshake.go the first one, pump.go what runs for hours,
+// lifecycle.go the states in between, query.go what the proxy itself asks within a
+// client's session, look.go timeouts, result.go what is said in the end.
+package session
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/tlswire"
+)
+
+// Cluster is what a session needs of a cluster. [cluster.Cluster] has it all.
+type Cluster interface {
+	// Resolve returns the route for a name.
+	Resolve(name string) (route.Route, error)
+	// Connect connects to where a route leads.
+	Connect(ctx context.Context, r *route.Route) (*tlswire.Conn, route.Address, error)
+	// Watch has moved called when a name is learned to lead elsewhere than to at. moved
+	// must not wait.
+	Watch(name string, at route.Address, moved func()) (stop func())
+	// Learner returns what is called for the addresses and the cluster ids in the
+	// responses of a broker.
+	Learner(from route.Address) (kafka.Names, func(clusterID []byte) error)
+	// Suspect returns an error when an address may lead to another cluster, and has to
+	// be asked before anything else.
+	Suspect(at route.Address) error
+	// NextInBandQuery returns when a session may ask its broker where all brokers are.
+	NextInBandQuery() time.Time
+	// NoteInBandQuery notes whether that told of any broker.
+	NoteInBandQuery(answered bool, asked route.Address)
+}
+
+// Config is what all sessions of a listener have in common. TLS and Route are required.
+type Config struct {
+	// TLS is the configuration towards clients, made by [TLSConfig].
+	TLS *tls.Config
+
+	// CurrentTLS returns the configuration that a new client is shown, in place of TLS,
+	// whose keys of session tickets stay in use. Nil, or a nil result: TLS itself.
+	CurrentTLS func() *tls.Config
+
+	// Route returns the cluster and the route for the name that a client asks for; ""
+	// when it names no server. The error refuses the client.
+	Route func(serverName string) (Cluster, route.Route, error)
+
+	// HandshakeTimeout bounds the time from accept to the end of the client's
+	// handshake. 0: 10 s.
+	HandshakeTimeout time.Duration
+
+	// IdleTimeout ends sessions in which no byte went either way for so long: between
+	// two frames, when nothing is in flight; with a frame or a request under way, after
+	// twice the time. 0: never.
+	IdleTimeout time.Duration
+
+	// MaxAge ends sessions of that age, ±10 % jitter, between two frames and with
+	// nothing in flight. 0: never.
+	MaxAge time.Duration
+
+	// TCPUserTimeout is for how long a peer may leave data unacknowledged and be silent.
+	// It is checked on Linux alone. 0: as long as the kernel lets it, about 15 minutes.
+	TCPUserTimeout time.Duration
+
+	// MaxFrameBytes is the longest request or response accepted. 0: 100 MiB.
+	MaxFrameBytes int
+}
+
+// Session is one client's connection and the one to its broker.
+type Session struct {
+	config *Config
+	began  time.Time
+	client *tlswire.Conn
+	broker *tlswire.Conn // nil until connected
+
+	cluster Cluster
+	route   route.Route   // its name is what the client asked for, also when that was refused
+	address route.Address // of the broker that was reached
+
+	life      lifecycle
+	inFlight  kafka.InFlight
+	requests  kafka.Requests
+	responses kafka.Responses
+	traffic   Traffic
+	query     *inBandQuery // nil: the session is where it belongs
+	watch     watch
+	idleMark  atomic.Uint32 // the mark at which the session was found idle; 0: it was not
+
+	mu            sync.Mutex // for closeAll: cancelConnect, and broker while it is set
+	cancelConnect context.CancelFunc
+}
+
+// New returns a session for a connection that was just accepted.
+func New(config *Config, conn net.Conn) *Session {
+	s := &Session{config: config, began: time.Now(), client: tlswire.Server(conn, config.TLS)}
+	s.watch.bytes = -1
+	s.watch.maxAge = time.Duration(float64(config.MaxAge) * (0.9 + 0.2*rand.Float64()))
+	return s
+}
+
+// Began returns when the session began.
+func (s *Session) Began() time.Time { return s.began }
+
+// State returns where the session is in its life, in one word: starting, open, draining,
+// drained, finishing or cut.
+func (s *Session) State() string { return s.life.state().String() }
+
+// Traffic returns what the session has carried so far.
+func (s *Session) Traffic() *Traffic { return &s.traffic }
+
+// Connect connects to the broker that the client asked for. Both this and Handshake need
+// a deep stack, which a goroutine keeps: Pump, which may run for days, should have a
+// goroutine of its own.
+func (s *Session) Connect(ctx context.Context) error {
+	return RecoverPanic(func() error { return s.connect(ctx) })
+}
+
+func (s *Session) connect(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.cancelConnect = cancel
+	s.mu.Unlock()
+	if s.life.state() == cut {
+		return net.ErrClosed
+	}
+	broker, address, err := s.cluster.Connect(ctx, &s.route)
+	if err != nil {
+		return connectError(err)
+	}
+	s.attach(broker, address)
+	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
+	s.responses = kafka.Responses{Out: s.client, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
+	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address)
+	if s.isDoubtful() {
+		s.holdRequests()
+	}
+	if _, now := s.life.on(connected); now == cut {
+		return net.ErrClosed
+	}
+	if s.query != nil {
+		s.query.unwatch = s.cluster.Watch(s.route.Name, address, s.Drain)
+	}
+	return nil
+}
+
+// attach makes a connection to the broker part of the session.
+func (s *Session) attach(broker *tlswire.Conn, address route.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broker, s.address = broker, address
+	if s.life.state() == cut {
+		broker.CloseNow()
+	}
+}
+
+// Drain ends the session once no request is half-read and none is in flight. A session
+// that has read none is cut. It does not wait, and may be called more than once.
+func (s *Session) Drain() {
+	switch from, to := s.life.on(drain); {
+	case to == cut && from != cut:
+		s.closeAll()
+	case to == draining:
+		s.client.Wake()
+	}
+}
+
+// Cut ends the session at once. It reports whether that had been done before.
+func (s *Session) Cut() (before bool) {
+	from, _ := s.life.on(cutOff)
+	s.closeAll()
+	return from == cut
+}
+
+func (s *Session) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancelConnect != nil {
+		s.cancelConnect()
+	}
+	s.client.CloseNow()
+	if s.broker != nil {
+		s.broker.CloseNow()
+	}
+}
+
+// Abort ends a session of which a step before Pump has failed with err.
+func (s *Session) Abort(err error) Result {
+	var failed *Error
+	if errors.As(err, &failed) && failed.connecting() {
+		// To a client that has had no answer yet, a clean end looks as if this were not
+		// Kafka at all, and some clients give up then; a reset they try again after.
+		s.client.Reset()
+	}
+	return s.end(err)
+}
+
+// end closes what is open, and says what became of the session.
+func (s *Session) end(err error) Result {
+	s.client.CloseNow()
+	if s.Cut() || err == nil { // what its connections say after a cut is the echo of that
+		err = s.life.endReason()
+	}
+	if s.query != nil && s.query.unwatch != nil {
+		s.query.unwatch()
+	}
+	return Result{
+		Client:     s.client.RemoteAddr(),
+		ServerName: s.route.Name,
+		Reached:    s.broker != nil,
+		Upstream:   s.address,
+		Took:       time.Since(s.began),
+		Traffic:    &s.traffic,
+		Err:        err,
+	}
+}
+
+func (s *Session) handshakeTimeout() time.Duration {
+	return cmp.Or(s.config.HandshakeTimeout, 10*time.Second)
+}

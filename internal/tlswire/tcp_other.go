@@ -1,0 +1,5 @@
+//go:build !linux
+
+package tlswire
+
+func (w *wire) unacknowledged() Unacknowledged { return Unacknowledged{} }

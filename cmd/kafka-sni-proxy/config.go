@@ -52,6 +52,11 @@ func configure(f *flags, stderr io.Writer) (*config, error) {
 	c.suffix = checkSuffix(f.sniSuffix, &wrong)
 	upstreams := checkUpstreams(f.upstream, &wrong)
 	rule := checkRule(f.mappingRule, &wrong)
+	if rule != nil && c.suffix != "" {
+		if err := rule.Outside(c.suffix); err != nil {
+			warnings = append(warnings, "--broker-mapping-rule: "+err.Error())
+		}
+	}
 	c.routes = checkRoutesFile(f.routesFile, &wrong)
 	var doubts []string
 	c.material, doubts = loadMaterial(f, c.suffix, &wrong)

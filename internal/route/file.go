@@ -9,9 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"time"
 )
 
 // The file in which routes outlive the program is JSON, for people to read. It
@@ -24,7 +22,8 @@ import (
 const (
 	fileFormat  = "kafka-sni-proxy routes"
 	fileVersion = 1
-	// maxFile is the longest file that is read, in bytes. 10 000 brokers take 1 MiB.
+	// maxFile is the longest file that is read, in bytes. 10 000 brokers usually
+	// take 1 MiB; at most, with every string as long as it may be, 30.
 	maxFile = 64 << 20
 )
 
@@ -34,14 +33,16 @@ type fileContent struct {
 	Suffix    string       `json:"suffix"`
 	Rule      string       `json:"rule"`
 	Upstreams []string     `json:"upstreams"`
+	ClusterID string       `json:"cluster-id,omitempty"` // not in the first version's files
 	Brokers   []fileBroker `json:"brokers"`
 }
 
 type fileBroker struct {
-	Node int32  `json:"node"`
-	Name string `json:"name"`
-	Host string `json:"host"`
-	Port int32  `json:"port"`
+	Node    int32    `json:"node"`
+	Name    string   `json:"name"`
+	Aliases []string `json:"aliases,omitempty"` // not in the first version's files
+	Host    string   `json:"host"`
+	Port    int32    `json:"port"`
 }
 
 // Load adds the routes in a file written by [Table.Save], names included, so
@@ -56,10 +57,10 @@ func (t *Table) Load(path string) error {
 	if err != nil || len(data) == 0 {
 		return err
 	}
-	brokers, err := t.decode(data)
+	c, err := t.decode(data)
 	if err == nil {
-		t.restore(brokers)
-		t.log.Info("routes restored", "file", path, "brokers", len(brokers))
+		t.restore(c)
+		t.log.Info("routes restored", "file", path, "brokers", t.Known())
 		return nil
 	}
 	aside := path + ".bad"
@@ -82,8 +83,8 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile+1))
 }
 
-// decode returns the brokers in a file of this table's.
-func (t *Table) decode(data []byte) ([]fileBroker, error) {
+// decode returns what is in a file of this table's.
+func (t *Table) decode(data []byte) (*fileContent, error) {
 	if len(data) > maxFile {
 		return nil, fmt.Errorf("it is longer than %d bytes", maxFile)
 	}
@@ -102,29 +103,57 @@ func (t *Table) decode(data []byte) ([]fileBroker, error) {
 		return nil, fmt.Errorf("it is for the broker mapping rule %q, not %q", c.Rule, t.ruleText())
 	case !slices.ContainsFunc(t.upstreamTexts(), func(u string) bool { return slices.Contains(c.Upstreams, u) }):
 		return nil, fmt.Errorf("it is for another cluster: none of its upstreams %q is one of %q", c.Upstreams, t.upstreamTexts())
+	case len(c.ClusterID) > maxClusterID:
+		return nil, fmt.Errorf("its cluster id is %d bytes long", len(c.ClusterID))
 	}
-	names, nodes := map[string]bool{}, map[int32]bool{}
-	for _, b := range c.Brokers {
-		switch {
-		case !validName(b.Name) || b.Name == t.Bootstrap():
-			return nil, fmt.Errorf("%q is not a name for broker %d", b.Name, b.Node)
-		case (Address{b.Host, b.Port}).check() != nil:
-			return nil, fmt.Errorf("broker %d: %w", b.Node, (Address{b.Host, b.Port}).check())
-		case names[b.Name] || nodes[b.Node]:
-			return nil, fmt.Errorf("broker %d, %s, is in it twice", b.Node, b.Name)
-		}
-		names[b.Name], nodes[b.Node] = true, true
-	}
-	return c.Brokers, nil
+	return &c, t.checkBrokers(c.Brokers)
 }
 
-func (t *Table) restore(brokers []fileBroker) {
+// checkBrokers reports what cannot be true of brokers in a file.
+func (t *Table) checkBrokers(brokers []fileBroker) error {
+	owners, nodes := map[string]bool{}, map[int32]bool{}
+	for _, b := range brokers {
+		if err := (Address{b.Host, b.Port}).check(); err != nil {
+			return fmt.Errorf("broker %d: %w", b.Node, err)
+		}
+		if nodes[b.Node] || b.Node < 0 {
+			return fmt.Errorf("broker %d, %s, is in it twice, or is none", b.Node, b.Name)
+		}
+		nodes[b.Node] = true
+		for _, name := range append([]string{b.Name}, b.Aliases...) {
+			switch {
+			case !validName(name) || name == t.bootstrap:
+				return fmt.Errorf("%q is not a name for broker %d", name, b.Node)
+			case owners[name]:
+				return fmt.Errorf("the name %s of broker %d is in it twice", name, b.Node)
+			}
+			owners[name] = true
+		}
+	}
+	return nil
+}
+
+// restore adds what a file has. An earlier version may have written more brokers
+// than are kept.
+func (t *Table) restore(c *fileContent) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if c.ClusterID != "" {
+		t.clusterID.Store(&c.ClusterID)
+	}
+	brokers := c.Brokers[:min(len(c.Brokers), maxBrokers)]
+	t.refused.Add(int64(len(c.Brokers) - len(brokers)))
 	for _, f := range brokers {
-		b := &broker{node: f.Node, name: f.Name}
-		b.addr.Store(&Address{Host: f.Host, Port: f.Port})
-		t.put(b)
+		aliases := f.Aliases[max(len(f.Aliases)-maxAliases, 0):]
+		t.store(&broker{node: f.Node}, &state{name: f.Name, aliases: aliases, addr: Address{Host: f.Host, Port: f.Port}})
+	}
+	// With all names known, what keeps a broker from the rule's name is known too.
+	for _, f := range brokers {
+		b, c := t.broker(f.Node), t.choose(f.Node, f.Host)
+		is := *b.state.Load()
+		is.wanted = c.wanted
+		b.state.Store(&is)
+		t.explain(b, f.Host, c)
 	}
 }
 
@@ -136,14 +165,8 @@ func (t *Table) Save(path string) error {
 		Suffix:    t.suffix,
 		Rule:      t.ruleText(),
 		Upstreams: t.upstreamTexts(),
-		Brokers:   []fileBroker{},
 	}
-	for _, e := range t.Entries() {
-		if e.Address.check() != nil {
-			continue // a broker may claim anything; Load would take it for damage
-		}
-		c.Brokers = append(c.Brokers, fileBroker{Node: e.Node, Name: e.Name, Host: e.Address.Host, Port: e.Address.Port})
-	}
+	c.ClusterID, c.Brokers = t.snapshot()
 	slices.SortFunc(c.Brokers, func(a, b fileBroker) int { return cmp.Compare(a.Node, b.Node) })
 	var data bytes.Buffer
 	e := json.NewEncoder(&data)
@@ -155,73 +178,19 @@ func (t *Table) Save(path string) error {
 	return replaceFile(path, data.Bytes())
 }
 
-// replaceFile has the file hold data, or what it held before, at every moment,
-// also when the machine loses its power.
-func replaceFile(path string, data []byte) (err error) {
-	dir, base := filepath.Split(path)
-	if dir == "" {
-		dir = "."
-	}
-	removeLeftovers(dir, base)
-	tmp, err := os.CreateTemp(dir, temporaryName(base))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
+// snapshot returns the cluster's id and brokers at one moment, so that no name in
+// the file is also another broker's, and no broker another cluster's.
+func (t *Table) snapshot() (clusterID string, brokers []fileBroker) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	brokers = []fileBroker{}
+	for _, e := range t.Entries() {
+		if e.Address.check() != nil {
+			continue // a broker may claim anything; Load would take it for damage
 		}
-	}()
-	if _, err := tmp.Write(data); err != nil {
-		return err
+		brokers = append(brokers, fileBroker{Node: e.Node, Name: e.Name, Aliases: e.Aliases, Host: e.Address.Host, Port: e.Address.Port})
 	}
-	if err := tmp.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func temporaryName(base string) string { return "." + base + ".new-*" }
-
-// removeLeftovers removes what was being written when the program was killed.
-// Files of the last minute may be another program's that keeps the same file.
-func removeLeftovers(dir, base string) {
-	leftovers, _ := filepath.Glob(filepath.Join(dir, temporaryName(base)))
-	for _, name := range leftovers {
-		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > time.Minute {
-			os.Remove(name)
-		}
-	}
-}
-
-// syncDir makes a rename last. Where directories cannot be synced it lasts all
-// the same, or cannot be made to.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	d.Sync()
-	return nil
-}
-
-// check reports what is no address to dial.
-func (a Address) check() error {
-	if a.Host == "" || a.Port < 1 || a.Port > 65535 {
-		return fmt.Errorf("%s is no address", a)
-	}
-	return nil
+	return t.ClusterID(), brokers
 }
 
 func (t *Table) ruleText() string {

@@ -11,6 +11,7 @@ type Rule struct {
 	text        string
 	pattern     *regexp.Regexp
 	replacement string
+	names       *nameSet
 }
 
 // ParseRule reads "<regex>::<replacement>". The regular expression (RE2
@@ -33,7 +34,7 @@ func ParseRule(s string) (*Rule, error) {
 	if err := checkGroups(pattern, replacement); err != nil {
 		return nil, fmt.Errorf("broker mapping rule %q: %w", s, err)
 	}
-	return &Rule{text: s, pattern: pattern, replacement: replacement}, nil
+	return &Rule{text: s, pattern: pattern, replacement: replacement, names: namesOf(pattern, replacement)}, nil
 }
 
 var group = regexp.MustCompile(`\$(?:\{(\w+)\}|(\w+)|\$)`)
@@ -64,7 +65,10 @@ func checkGroups(pattern *regexp.Regexp, replacement string) error {
 func (r *Rule) String() string { return r.text }
 
 // apply replaces the first match in host, and reports whether there was one.
+// The final dot of an absolute host name is no part of what is matched, so that
+// a rule that ends with "$" matches such a host, too.
 func (r *Rule) apply(host string) (string, bool) {
+	host = strings.TrimSuffix(host, ".")
 	m := r.pattern.FindStringSubmatchIndex(host)
 	if m == nil {
 		return host, false
@@ -72,4 +76,32 @@ func (r *Rule) apply(host string) (string, bool) {
 	b := append([]byte(nil), host[:m[0]]...)
 	b = r.pattern.ExpandString(b, r.replacement, host, m)
 	return string(append(b, host[m[1]:]...)), true
+}
+
+// canMake reports whether the rule can give a name, to some host. It is never
+// false for one that it can give, but may be true for one that it cannot.
+func (r *Rule) canMake(name string) bool {
+	return r.names.canBe(name)
+}
+
+// OutsideError says that a rule gives no name under the suffix.
+type OutsideError struct {
+	Rule   *Rule
+	Suffix string
+}
+
+func (e *OutsideError) Error() string {
+	return fmt.Sprintf("broker mapping rule %q gives only names outside of the suffix %q: end the replacement with %q, or have a DNS record and a certificate for each of these names",
+		e.Rule, e.Suffix, "."+e.Suffix)
+}
+
+// Outside returns an [*OutsideError] when it is certain that every name which
+// the rule gives is outside of the suffix, and nil otherwise. It needs no broker,
+// so that the warning can be given when the program starts.
+func (r *Rule) Outside(suffix string) error {
+	suffix = normalize(suffix)
+	if r.names.canEndWith("." + suffix) {
+		return nil
+	}
+	return &OutsideError{Rule: r, Suffix: suffix}
 }

@@ -499,8 +499,8 @@ func TestSessionsAtTheRightBrokerAreAskedInOnce(t *testing.T) {
 	}
 }
 
-// TestNameThatIsNoBrokersStaysWithTheBootstrapServer is a client that uses
-// another name to bootstrap by.
+// TestNameThatIsNoBrokersStaysWithTheBootstrapServer is a client that asks for
+// a broker that is not in the cluster.
 func TestNameThatIsNoBrokersStaysWithTheBootstrapServer(t *testing.T) {
 	var asked atomic.Int32
 	boot := kafkatest.StartBroker(t, "broker-0.upstream.test", withSASL(echo, func(f []byte) []byte {
@@ -508,7 +508,7 @@ func TestNameThatIsNoBrokersStaysWithTheBootstrapServer(t *testing.T) {
 		return metadataV4(f, 0, "broker-0.upstream.test", 9092)
 	}))
 	r := start(t, boot, boot.Addr(), nil)
-	c := r.login(t, "all."+suffix)
+	c := r.login(t, "b9."+suffix)
 	for i := range 5 {
 		mustWrite(t, c, request(12, 0, i))
 		mustRead(t, c)

@@ -69,9 +69,8 @@ type Server struct {
 
 	probing sync.Mutex // CheckAccepting
 
-	running sync.WaitGroup // Serve calls
-	forced  context.Context
-	force   context.CancelFunc
+	forced context.Context
+	force  context.CancelFunc
 }
 
 // New returns a server that serves nobody yet.

@@ -11,7 +11,7 @@
 //
 //   - an exact name beats any wildcard;
 //   - of two wildcards the longer one wins, counted in characters;
-//   - of two equally long ones the one defined later.
+//   - on a tie, the last line wins.
 //
 // A "*" stands for one or more characters and never for a dot, so that
 // *.upstream.example is for a.upstream.example and not for
@@ -30,6 +30,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 )
@@ -38,11 +39,12 @@ import (
 // concurrently. A nil Table matches nothing.
 type Table struct {
 	exact     map[string][]netip.Addr
-	wildcards []wildcard // the first that matches is the one that counts
+	wildcards []wildcard // the first one that matches wins
 }
 
 type wildcard struct {
 	pattern string
+	glob    string // pattern, for path.Match
 	addrs   []netip.Addr
 }
 
@@ -83,36 +85,22 @@ func (t *Table) Lookup(name string) []netip.Addr {
 	if checkName(name) != nil { // an address, or nothing that DNS would know
 		return nil
 	}
+	name = segments(name)
 	for _, w := range t.wildcards {
-		if match(w.pattern, name) {
+		if ok, _ := path.Match(w.glob, name); ok { // no glob that is made here is malformed
 			return w.addrs
 		}
 	}
 	return nil
 }
 
-// match reports whether a pattern with wildcards is for the name. As a "*"
-// never crosses a dot, each has its own label to fill, and within a label it is
-// enough to let the last "*" take more when what follows it does not fit.
-func match(pattern, name string) bool {
-	p, n := 0, 0
-	star, taken := -1, 0 // the last "*", and the end of what it stands for
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*' && name[n] != '.':
-			star, taken = p, n+1
-			p, n = star+1, taken
-		case p < len(pattern) && pattern[p] == name[n]:
-			p, n = p+1, n+1
-		case star >= 0 && name[taken] != '.':
-			taken++
-			p, n = star+1, taken
-		default:
-			return false
-		}
-	}
-	return p == len(pattern)
-}
+// globs turns a wildcard or a name into what path.Match takes: there "*" may be
+// empty and stops at a slash, here it is one or more characters and stops at a
+// dot. None of what else path.Match knows can be in a name (see checkName).
+var globs = strings.NewReplacer(".", "/", "*", "?*")
+
+// segments turns a name that is looked up into what is matched with a glob.
+func segments(name string) string { return strings.ReplaceAll(name, ".", "/") }
 
 // maxErrors bounds the report when the file is not a hosts file at all.
 const maxErrors = 20
@@ -237,11 +225,11 @@ type definition struct {
 	place int
 }
 
-// order puts the wildcards into the order in which they count.
+// order puts the wildcards into the order in which they are tried.
 func order(patterns map[string]definition) []wildcard {
 	all := make([]wildcard, 0, len(patterns))
 	for pattern, d := range patterns {
-		all = append(all, wildcard{pattern, d.addrs})
+		all = append(all, wildcard{pattern, globs.Replace(pattern), d.addrs})
 	}
 	slices.SortFunc(all, func(a, b wildcard) int {
 		longer := cmp.Compare(len(b.pattern), len(a.pattern))

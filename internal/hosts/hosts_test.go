@@ -2,7 +2,9 @@ package hosts
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -256,6 +258,54 @@ func FuzzLookup(f *testing.F) {
 			t.Errorf("Lookup(%q) = %v, want %v, in the file\n%s", name, got, want, file)
 		}
 	})
+}
+
+// FuzzGlob compares the wildcard match with a regular expression that says the
+// same: a "*" is one or more characters that are no dots.
+func FuzzGlob(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"*.up.com", "a.up.com"}, {"*.up.com", ".up.com"}, {"b*a*.*b", "bxaa.yb"}, {"**", "a"}, {"**a", "aba"}, {"*a*b.c", "xaabb.c"}, {"*", "a.b"}, {"a*", "*"}, {"a*", "a"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		if checkName(pattern) != nil || checkName(name) != nil {
+			return
+		}
+		got, err := path.Match(globs.Replace(pattern), segments(name))
+		expr := "^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `[^.]+`) + "$"
+		if want := regexp.MustCompile(expr).MatchString(name); got != want || err != nil {
+			t.Errorf("%q matches %q: %v, %v; want %v", pattern, name, got, err, want)
+		}
+	})
+}
+
+// TestGlobsAtRandom does what FuzzGlob does, over short names of few letters, in
+// which a star often has a choice.
+func TestGlobsAtRandom(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	word := func(letters string) string {
+		b := make([]byte, 1+random.IntN(8))
+		for i := range b {
+			b[i] = letters[random.IntN(len(letters))]
+		}
+		return string(b)
+	}
+	matched := 0
+	for range 50_000 {
+		pattern, name := word("ab.**"), word("aab.")
+		got, err := path.Match(globs.Replace(pattern), segments(name))
+		expr := "^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `[^.]+`) + "$"
+		if want := regexp.MustCompile(expr).MatchString(name); got != want || err != nil {
+			t.Fatalf("%q matches %q: %v, %v; want %v", pattern, name, got, err, want)
+		}
+		if got {
+			matched++
+		}
+	}
+	if matched < 1000 {
+		t.Errorf("only %d matched", matched)
+	}
 }
 
 func BenchmarkLookup(b *testing.B) {

@@ -12,6 +12,9 @@ import (
 // rewriteHead takes a frame up to its last address. It puts the names in, and
 // the length that the whole frame has then.
 func (r *Responses) rewriteHead(b []byte) ([]byte, error) {
+	if err := r.tellClusterID(b); err != nil {
+		return nil, err
+	}
 	if len(r.scan.found) == 0 {
 		return nil, nil
 	}
@@ -39,7 +42,7 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 	case r.req.kind == saslHandshake:
 		return nil, r.noteSASLHandshake(b)
 	case r.req.kind == query:
-		return r.takeAnswer(b), nil
+		return r.takeAnswer(b)
 	case r.req.key == keyAPIVersions:
 		return r.rewriteAPIVersions(b)
 	}
@@ -99,6 +102,14 @@ func (r *Responses) resized(out []byte, grown int) ([]byte, error) {
 	return out, nil
 }
 
+// tellClusterID tells the cluster id in a frame that has been scanned, if there is one.
+func (r *Responses) tellClusterID(b []byte) error {
+	if id := b[r.scan.id.start:r.scan.id.end]; r.ClusterID != nil && len(id) > 0 {
+		return r.ClusterID(id)
+	}
+	return nil
+}
+
 // noteSASLHandshake reads from the answer to a SaslHandshake v0 whether bare
 // tokens may follow.
 func (r *Responses) noteSASLHandshake(b []byte) error {
@@ -115,10 +126,13 @@ func (r *Responses) noteSASLHandshake(b []byte) error {
 
 // takeAnswer takes the response to a query of the proxy's own, and leaves nothing to
 // forward. What is not well formed tells nothing.
-func (r *Responses) takeAnswer(b []byte) []byte {
+func (r *Responses) takeAnswer(b []byte) ([]byte, error) {
 	r.scan.start(r.req.api.versions[r.req.version], 8, r.size)
 	brokers := 0
 	if _, status := r.scan.scan(b[8:]); status == done {
+		if err := r.tellClusterID(b); err != nil {
+			return nil, err
+		}
 		for _, a := range r.scan.found {
 			r.Names(a.node, b[a.host:a.end], a.port)
 			brokers++
@@ -127,5 +141,5 @@ func (r *Responses) takeAnswer(b []byte) []byte {
 	if r.QueryAnswered != nil {
 		r.QueryAnswered(brokers)
 	}
-	return buffer(0)
+	return buffer(0), nil
 }

@@ -22,6 +22,7 @@ type opcode uint8
 const (
 	opSkip      opcode = iota // n bytes
 	opSkipSized               // a length, then that many bytes
+	opClusterID               // the same, of the cluster's id
 	opNode                    // an address: its node id,
 	opHost                    // its host name
 	opPort                    // and its port
@@ -76,9 +77,13 @@ type scanner struct {
 
 	host  address // the address being read
 	found []address
+	id    span // of the cluster id; empty: none, or null
 	acks  int16
 	err   *Error
 }
+
+// span is where some bytes are, in offsets into the frame, counted from its length field.
+type span struct{ start, end int }
 
 type loop struct {
 	left uint64
@@ -155,6 +160,17 @@ func (s *scanner) scan(p []byte) (n int, _ status) {
 			if !ok {
 				return i, s.short()
 			}
+			if !s.pass(o, v) {
+				return i, failed
+			}
+
+		case opClusterID:
+			v, used, ok := s.length(o, p[i:])
+			i += used
+			if !ok {
+				return i, s.short()
+			}
+			s.id = span{int(s.off), int(s.off + int64(v))}
 			if !s.pass(o, v) {
 				return i, failed
 			}

@@ -6,7 +6,7 @@ import "math"
 // off the message definitions of Kafka 4.4 (clients/src/main/resources/common/
 // message). A new API or a new version is a new line here.
 //
-// A schema lists the fields of a response up to its last address. Flexible
+// A schema lists the fields of a response up to its last address, or its cluster id. Flexible
 // versions (KIP-482) end every structure with tagged fields; the compiler adds
 // those, so the table does not show them.
 
@@ -23,6 +23,7 @@ var schemas = []schema{
 				{name: "port", is: portField},
 				{name: "rack", is: stringField, since: 1},
 			}},
+			{name: "cluster_id", is: clusterIDField, since: 2}, // KIP-78
 		},
 	},
 	{
@@ -51,7 +52,7 @@ var schemas = []schema{
 			{name: "error_code", is: int16Field},
 			{name: "error_message", is: stringField},
 			{name: "endpoint_type", is: int8Field, since: 1}, // KIP-919
-			{name: "cluster_id", is: stringField},
+			{name: "cluster_id", is: clusterIDField},
 			{name: "controller_id", is: int32Field},
 			{name: "brokers", is: arrayField, of: []field{
 				{name: "broker_id", is: nodeField},
@@ -220,6 +221,8 @@ const (
 	uuidField
 	stringField  // nullable or not: on the wire it is one thing
 	recordsField // bytes by another name
+	// clusterIDField is a string that tells which cluster the addresses are of.
+	clusterIDField
 	arrayField
 	structField
 	// An address is these three, in this order. Host and port are neighbours.
@@ -361,6 +364,8 @@ func (c *compiler) field(path string, f field) {
 		c.skip(name, 16)
 	case stringField, recordsField:
 		c.emit(op{do: opSkipSized, length: c.length(f.is), name: name})
+	case clusterIDField:
+		c.emit(op{do: opClusterID, length: c.length(f.is), name: name})
 	case nodeField:
 		c.emit(op{do: opNode, name: name})
 	case hostField:

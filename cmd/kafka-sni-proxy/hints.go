@@ -12,6 +12,7 @@ import (
 
 	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/server"
 	"kafka-sni-proxy/internal/session"
 	"kafka-sni-proxy/internal/tlswire"
@@ -124,6 +125,10 @@ var handshakeTexts = map[string]string{
 func routeHint(err error) string {
 	if errors.As(err, new(*server.NoServerNameError)) {
 		return "connect by host name, not by address. Clients that cannot send a server name (SNI) are let in by --allow-missing-sni, but reach the first upstream alone: no use with more than one broker"
+	}
+	var unknown *route.UnknownNameError
+	if errors.As(err, &unknown) && unknown.Nearest != "" {
+		return "did the client mean " + unknown.Nearest + "? See the name that it connects to"
 	}
 	return "see --sni-suffix, and the name that the client connects to"
 }

@@ -191,6 +191,7 @@ func TestHintsAreForTypesOfErrors(t *testing.T) {
 		"long frame":                 {failed(session.PhaseRequest, &kafka.Error{Key: -1, Err: kafka.ErrFrameSize}), "raise --max-frame-bytes"},
 		"dot":                        {failed(session.PhaseHandshake, &session.TrailingDotError{ServerName: "b0.", Err: io.EOF}), "leave out the dot"},
 		"no SNI":                     {failed(session.PhaseRoute, &server.NoServerNameError{}), "reach the first upstream alone"},
+		"typo":                       {failed(session.PhaseRoute, &route.UnknownNameError{Nearest: "bootstrap.kafka.example"}), "did the client mean bootstrap.kafka.example?"},
 		"loop":                       {failed(session.PhaseUpstreamTLS, fmt.Errorf("TLS: %w", &cluster.LoopError{})), "not back to the proxy"},
 		"other cluster":              {failed(session.PhaseCluster, &cluster.OtherClusterError{}), "another Kafka cluster"},
 		"no DNS":                     {failed(session.PhaseDial, &net.DNSError{}), "--hosts-file"},

@@ -75,7 +75,9 @@ func routeHello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := h.session
 	h.seen = true
 	if s.cluster, s.route, h.refused = s.config.Route(info.ServerName); h.refused != nil {
-		s.route.Name = cutName(info.ServerName)
+		if s.route.Name == "" {
+			s.route.Name = cutName(info.ServerName)
+		}
 		s.client.Refuse(tlswire.AlertUnrecognizedName)
 		return nil, h.refused
 	}

@@ -139,6 +139,6 @@ func cause(a, b error) error {
 // IsQuiet reports whether an error is just a peer that went away, or the echo
 // of a connection closed from here.
 func IsQuiet(err error) bool {
-	return errors.Is(err, errClientLeft) || errors.Is(err, kafka.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+	return errors.Is(err, errClientLeft) || errors.Is(err, kafka.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }

@@ -1,5 +1,7 @@
 package route
 
+import "slices"
+
 // OnLearn has f called for each broker that is learned, moves or gets another
 // name from now on: once for each name under which the broker can be resolved,
 // its aliases included, with its address. A broker that was loaded from a file
@@ -65,7 +67,8 @@ func (t *Table) tellOf(b *broker) {
 	for _, alias := range s.aliases {
 		t.listener(alias, s.addr)
 	}
-	if name := t.defaultName(b.node); name != s.name && t.owner(name) == b {
+	name := t.defaultName(b.node)
+	if name != s.name && !slices.Contains(s.aliases, name) && t.owner(name) == b {
 		t.listener(name, s.addr)
 	}
 }

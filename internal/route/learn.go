@@ -36,7 +36,7 @@ func (t *Table) Learn(node int32, host []byte, port int32) (name string, adverti
 func (t *Table) Name(node int32, host []byte) (name string, advertisedPort int32) {
 	b := t.broker(node)
 	if b != nil {
-		if s := b.state.Load(); len(host) > maxName || s.addr.Host == string(host) && t.settled(s) {
+		if s := b.state.Load(); len(host) > maxName || s.confirmed && s.addr.Host == string(host) && t.settled(s) {
 			return s.name, t.port
 		}
 	}

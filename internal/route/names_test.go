@@ -32,6 +32,14 @@ func TestWithARuleItsNamesAndTheDefaultOnesAreServed(t *testing.T) {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
+	fixed, _ := table(t, `^(x)\.up$::$1.kafka.example`)
+	for name, want := range map[string]string{
+		"x": "provisional", "b1-2": "provisional", "b1-100": "provisional", "b1-1": "unknown", "b1-101": "unknown", "b1-02": "unknown", "y": "unknown",
+	} {
+		if got := resolves(fixed, name+".kafka.example"); got != want {
+			t.Errorf("%s is %s, want %s", name, got, want)
+		}
+	}
 	tab.covers = func(name string) bool { return !strings.HasSuffix(name, "-aws.kafka.example") }
 	if got := resolves(tab, "b1-aws.kafka.example"); got != "unknown" {
 		t.Errorf("a name that the certificate does not cover is %s", got)
@@ -63,7 +71,7 @@ func TestANameThatTheRuleGivesIsNeverRefused(t *testing.T) {
 		`^([^.]+)\.(.*)$`, `(\w+)-(\d*)`, `(?i)^B(\d+)(x)?`, `([^k])(.)`, `(\b\w)(\w\b)`, `([A-C]{2,3})(?:-)(i+)?$`, `^((a|B)+)(\.|$)`,
 		`(?m)^(a)|(b)$`, `(İ|K|x)(.?)`, `([\x00-\x{10ffff}])()`, `(.*?)([.])`, `(?:^a|b$)(c*)(d*)`, `(a$|b)(^|x)`, `(\.)(up)$`,
 	}
-	replacements := []string{`$1`, `${2}x${1}`, `A$$-${1}.kafka.example.`, `$0-$0`, `${1}${2}`, `x`, ``, `K${2}.Kafka.Example`}
+	replacements := []string{`$1`, `${2}x${1}`, `A-${1}.kafka.example.`, `$$`, `$0-$0`, `${1}${2}`, `x`, ``, `K${2}.Kafka.Example`}
 	alphabet := []rune("aAbBcCxXkKiIdup019..--İK")
 	random := rand.New(rand.NewPCG(1, 2))
 	names := 0
@@ -100,11 +108,11 @@ func TestANameThatTheRuleGivesIsNeverRefused(t *testing.T) {
 }
 
 func TestARuleTooLargeToWriteOutTwiceRefusesNothing(t *testing.T) {
-	rule, err := ParseRule(`^((?:[a-z]{1,40}){1,20})\.up$::` + strings.Repeat("$1-", 20) + "x.kafka.example")
+	rule, err := ParseRule(`^((?:[a-z]{1,40}){1,20})\.up$::` + strings.Repeat("${1}", 5000) + "x.kafka.example")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if name := strings.Repeat("a-", 20) + "x.kafka.example"; !rule.canMake(name) {
+	if name := strings.Repeat("a", 20) + "x.kafka.example"; !rule.canMake(name) {
 		t.Errorf("%s cannot be", name)
 	}
 	if rule.canMake("a.kafka.test") {

@@ -74,7 +74,12 @@ func TestBrokersThatExchangeTheirHostsExchangeTheirNames(t *testing.T) {
 	if name, _ := tab.Name(1, []byte("x2.up")); name != "x2.kafka.example" {
 		t.Errorf("Name is %s, before it is learned", name)
 	}
+	var told []string
+	tab.OnLearn(func(name string, _ Address) { told = append(told, name) })
 	learn(t, tab, 1, "x2.up", "x2.kafka.example")
+	if fmt.Sprint(told) != "[x2.kafka.example b1.kafka.example]" {
+		t.Errorf("told %v", told)
+	}
 	for name, want := range map[string]string{"x1": "x1.up", "x2": "x2.up", "b1": "x2.up"} {
 		if got := resolves(tab, name+".kafka.example"); got != want {
 			t.Errorf("%s leads to %s, want %s", name, got, want)
@@ -84,7 +89,12 @@ func TestBrokersThatExchangeTheirHostsExchangeTheirNames(t *testing.T) {
 
 func TestTheDefaultNameLeadsToItsBrokerIfTheRuleCannotMakeIt(t *testing.T) {
 	tab, _ := table(t, `^(\w+)\.up$::$1-x.kafka.example`)
+	var told []string
+	tab.OnLearn(func(name string, _ Address) { told = append(told, name) })
 	learn(t, tab, 1, "a.up", "a-x.kafka.example")
+	if fmt.Sprint(told) != "[a-x.kafka.example b1.kafka.example]" { // somebody may wait at b1
+		t.Errorf("told %v", told)
+	}
 	if got := resolves(tab, "b1.kafka.example"); got != "a.up" {
 		t.Errorf("b1 leads to %s", got)
 	}
@@ -107,6 +117,18 @@ func TestCollisionsCostNothingWhenTheyAreKnown(t *testing.T) {
 	defer tab.mu.Unlock()
 	if n := testing.AllocsPerRun(10, func() { tab.Learn(2, host, 9092) }); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestACollisionThatWasRestoredIsWarnedAboutOnce(t *testing.T) {
+	const rule = `^.*$::all.kafka.example`
+	tab, _ := table(t, rule)
+	learn(t, tab, 1, "x1.up", "all.kafka.example")
+	learn(t, tab, 2, "x2.up", "b2.kafka.example")
+	again, log := load(t, save(t, tab), rule)
+	learn(t, again, 2, "x2.up", "b2.kafka.example")
+	if n := strings.Count(log.String(), "already taken"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, log)
 	}
 }
 
@@ -162,7 +184,11 @@ func TestHostsThatTheRuleDoesNotMatchAreWarnedAboutOnceAndCounted(t *testing.T) 
 	check(2, 1, true)
 	learn(t, tab, 1, "x-1.up", "b1.kafka.example")
 	check(2, 2, true)
-	again, _ := load(t, save(t, tab), hostRule)
+	path := save(t, tab)
+	tab.SetClusterID("one")
+	tab.SetClusterID("two")
+	check(2, 0, false)
+	again, _ := load(t, path, hostRule)
 	if again.Unmatched() != 2 || again.RuleMatched() {
 		t.Errorf("restored: unmatched %d, rule matched: %v", again.Unmatched(), again.RuleMatched())
 	}
@@ -188,9 +214,32 @@ func TestTheTableIsBoundedAndSaysSoOnce(t *testing.T) {
 	if got := resolves(tab, fmt.Sprintf("b%d.kafka.example", maxBrokers)); got != "provisional" {
 		t.Errorf("one that is not stored is %s", got)
 	}
+	path := save(t, tab)
 	learn(t, tab, 0, "y.up", "b0.kafka.example") // one that is stored is followed
 	if got := resolves(tab, "b0.kafka.example"); got != "y.up" {
 		t.Errorf("b0 leads to %s", got)
+	}
+
+	// A file of a version without the bound.
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := `"brokers": [ {"node": 20000, "name": "b20000.kafka.example", "host": "x.up", "port": 1},`
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), `"brokers": [`, more, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := load(t, path, ""); again.Known() != maxBrokers || again.Refused() != 1 {
+		t.Errorf("from a file: %d known, %d refused", again.Known(), again.Refused())
+	}
+
+	tab.SetClusterID("one")
+	tab.SetClusterID("two")
+	for node := range int32(maxBrokers + 1) {
+		tab.Learn(node, []byte("x.up"), 9092)
+	}
+	if n := strings.Count(log.String(), "is full"); n != 2 {
+		t.Errorf("%d warnings after the table was emptied and full again", n)
 	}
 }
 
@@ -322,6 +371,38 @@ func TestTheFirstClusterIDLeavesRoutesToBeConfirmedAndAnotherForgetsThem(t *test
 		t.Errorf("%d known, cluster %q", tab.Known(), tab.ClusterID())
 	}
 	learn(t, tab, 2, "x1.up", "x1.kafka.example")
+}
+
+// What a file may hold is bounded like what a response may tell.
+func TestFilesWithMoreThanIsKeptAreCutOrSetAside(t *testing.T) {
+	tab, _ := table(t, hostRule)
+	learn(t, tab, 1, "x1.up", "x1.kafka.example")
+	learn(t, tab, 1, "y1.up", "y1.kafka.example")
+	path := save(t, tab)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, new, problem string }{
+		{`"x1.kafka.example"`, `"a.b", "b.b", "c.b", "d.b", "e.b"`, ""},
+		{`"x1.kafka.example"`, `"y1.kafka.example"`, "twice"},
+		{`"x1.kafka.example"`, `"x 1"`, "not a name"},
+		{`"node": 1`, `"node": -1`, "is none"},
+		{`"y1.up"`, `"` + strings.Repeat("a", maxName+1) + `"`, "no address"},
+		{`"brokers"`, `"cluster-id": "` + strings.Repeat("a", maxClusterID+1) + `", "brokers"`, "cluster id"},
+	} {
+		if err := os.WriteFile(path, []byte(strings.Replace(string(data), c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, log := load(t, path, hostRule)
+		if c.problem == "" {
+			if e := again.Entries(); len(e) != 1 || fmt.Sprint(e[0].Aliases) != "[b.b c.b d.b e.b]" {
+				t.Errorf("%+v", e)
+			}
+		} else if again.Known() != 0 || !strings.Contains(log.String(), c.problem) {
+			t.Errorf("%d known, want %q: %s", again.Known(), c.problem, log)
+		}
+	}
 }
 
 // The listener may use the table, and is told everything in order although it

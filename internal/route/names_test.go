@@ -69,7 +69,7 @@ func TestNamesOutsideTheSuffixAreServedIfRuleAndCertificateHaveThem(t *testing.T
 func TestANameThatTheRuleGivesIsNeverRefused(t *testing.T) {
 	patterns := []string{
 		`^([^.]+)\.(.*)$`, `(\w+)-(\d*)`, `(?i)^B(\d+)(x)?`, `([^k])(.)`, `(\b\w)(\w\b)`, `([A-C]{2,3})(?:-)(i+)?$`, `^((a|B)+)(\.|$)`,
-		`(?m)^(a)|(b)$`, `(İ|K|x)(.?)`, `([\x00-\x{10ffff}])()`, `(.*?)([.])`, `(?:^a|b$)(c*)(d*)`, `(a$|b)(^|x)`, `(\.)(up)$`,
+		`(?m)^(a)|(b)$`, `(İ|K|x)(.?)`, `([\x00-\x{10ffff}])()`, `(.*?)([.])`, `(?:^a|b$)(c*)(d*)`, `(a$|b)(^|x)`, `(\.)(up)$`, `^(AA?).*()$`,
 	}
 	replacements := []string{`$1`, `${2}x${1}`, `A-${1}.kafka.example.`, `$$`, `$0-$0`, `${1}${2}`, `x`, ``, `K${2}.Kafka.Example`}
 	alphabet := []rune("aAbBcCxXkKiIdup019..--İK")

@@ -38,9 +38,10 @@ scale: ## hold 9 000 idle connections, 2 000 busy ones, and take 5 000 handshake
 interop: ## test with real Apache Kafka and real clients (needs Java and Maven)
 	go run ./interop
 
-check: ## check format, vet and staticcheck
+check: ## check format, go.mod, vet and staticcheck
 	@unformatted="$$(gofmt -l $$(go list -f '{{.Dir}}' ./...))"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	@go mod tidy -diff || { echo "go.mod or go.sum is not tidy: run go mod tidy"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 

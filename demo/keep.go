@@ -30,6 +30,8 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	p.line("      --command-config %s --list", properties)
 	p.line("  $ kafka-console-consumer.sh --bootstrap-server %s \\", st.bootstrap())
 	p.line("      --consumer.config %s --topic %s --from-beginning --max-messages 5", properties, topic)
+	p.line("  $ kafka-console-producer.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("      --producer.config %s --topic mine", properties)
 	p.line("")
 	p.line("In short, those settings are:")
 	p.line("")
@@ -45,6 +47,9 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	p.line("kcat:")
 	p.line("")
 	p.line("  $ kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -L", st.bootstrap(), ca)
+	p.line("  $ echo hello | kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -P -t mine", st.bootstrap(), ca)
+	p.line("")
+	p.line("A topic need not be created first: it is there as soon as a client produces to it.")
 	p.line("")
 	p.line("The cluster lives in memory: it goes when this ends, and the folder with it. Ctrl-C ends it.")
 	select {

@@ -138,7 +138,7 @@ func (st *stage) startCluster(p *printer) error {
 			ports[i] = st.brokerPort + i
 		}
 	}
-	cluster, err := kafkatest.NewCluster(kafkatest.Options{Brokers: brokers, Ports: ports})
+	cluster, err := kafkatest.NewCluster(kafkatest.Options{Brokers: brokers, Ports: ports, CreateTopics: true})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,6 +67,11 @@ type Options struct {
 	Ports []int
 	// Topics are created with this many partitions each.
 	Topics map[string]int32
+	// CreateTopics has a topic created when a client first asks for it by name,
+	// as a broker with auto.create.topics.enable does, and does it for clients too
+	// that ask not to (allow_auto_topic_creation in Metadata). Topics that are
+	// misspelled come into being as well.
+	CreateTopics bool
 	// SASL, when not empty, makes brokers ask for one of these.
 	SASL []Credential
 	// TLS, when not nil, changes the configuration of every broker before it
@@ -155,6 +162,9 @@ func NewCluster(opts Options) (*Cluster, error) {
 		kfake.NumBrokers(opts.Brokers),
 		kfake.ListenFn(c.listen),
 	}
+	if opts.CreateTopics {
+		kopts = append(kopts, kfake.AllowAutoTopicCreation())
+	}
 	for topic, partitions := range opts.Topics {
 		kopts = append(kopts, kfake.SeedTopics(partitions, topic))
 	}
@@ -170,8 +180,27 @@ func NewCluster(opts Options) (*Cluster, error) {
 	}
 	c.Kafka = kafka
 	kafka.ControlKey(int16(kmsg.OffsetForLeaderEpoch), c.nothingTruncated)
+	if opts.CreateTopics {
+		kafka.ControlKey(int16(kmsg.Metadata), c.createTopics)
+	}
 	return c, nil
 }
+
+// createTopics has kfake create the topics that a Metadata request names. Up to
+// version 3 a request cannot say whether it wants that, and brokers create; kfake
+// takes it for a no.
+func (c *Cluster) createTopics(request kmsg.Request) (kmsg.Response, error, bool) {
+	c.Kafka.KeepControl()
+	asked := request.(*kmsg.MetadataRequest)
+	asked.AllowAutoTopicCreation = !slices.ContainsFunc(asked.Topics, func(t kmsg.MetadataRequestTopic) bool {
+		return t.Topic != nil && !legalTopic.MatchString(*t.Topic)
+	})
+	return nil, nil, false
+}
+
+// legalTopic is what Kafka allows as a topic's name, but for "." and "..", which
+// kfake would not mind.
+var legalTopic = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
 // nothingTruncated answers consumers that ask, after a leader has moved, where
 // the epoch they have read from ended. Kfake says "unknown" until something has

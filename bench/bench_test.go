@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"io"
@@ -18,7 +17,7 @@ import (
 // TestMain lets the test binary be its own children, as the program is.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		program.Main()
 	}
 	os.Exit(m.Run())
 }
@@ -82,7 +81,11 @@ func TestAWholeRun(t *testing.T) {
 			}
 		}
 	}
+	_, noHAProxy := findHAProxy()
 	for _, g := range r.Goals {
+		if noHAProxy != nil && strings.Contains(g.Goal, haproxy) {
+			continue
+		}
 		if g.Verdict == notMeasured && !strings.Contains(g.Goal, "1000 idle connections") {
 			t.Errorf("not measured: %s", g.Goal)
 		}
@@ -123,7 +126,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{"--rounds", "many"},
 	} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), args, io.Discard, &stderr); code != 2 || stderr.Len() == 0 {
+		if code := program.Run(t.Context(), args, io.Discard, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit code %d, %q", args, code, &stderr)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 // directions are what bulk traffic can be: records going up, or coming down.
@@ -84,7 +84,7 @@ func (r *round) traffic(ctx context.Context, w *running, connections int, durati
 		return t, err
 	}
 	args.Duration = duration
-	load, broker := r.front.load.cmd.Process.Pid, r.front.broker.cmd.Process.Pid
+	load, broker := r.front.load.PID(), r.front.broker.PID()
 	t.load, err = procfs.Read(load)
 	if err != nil {
 		return t, err

@@ -1,153 +1,66 @@
 package main
 
 import (
-	"bufio"
-	"errors"
+	"context"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-	"time"
 
 	"kafka-sni-proxy/bench/peer"
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness"
 )
 
-// child is a process started here. It is ended by its id, and by the kernel
-// should this process be gone.
-type child struct {
-	name  string
-	cmd   *exec.Cmd
-	log   string
-	ended chan struct{} // closed when err is set
-	err   error
-	stop  func()
+// launcher starts processes, in one folder and on ports of their own.
+type launcher struct {
+	life  context.Context // theirs: the contexts of samples end sooner
+	dir   string
+	ports harness.Ports
 }
 
-// spawn starts a process. What it says on stderr goes to a file in dir, and
-// with pipes false what it says on stdout too.
-func spawn(dir, name string, cmd *exec.Cmd, pipes bool) (c *child, stdin io.WriteCloser, stdout io.ReadCloser, err error) {
-	c = &child{name: name, cmd: cmd, ended: make(chan struct{})}
-	log, err := os.CreateTemp(dir, name+"-*.log")
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	defer log.Close()
-	c.log = log.Name()
-	cmd.Stderr = log
-	if pipes {
-		// Not StdoutPipe: Wait would close it under the one who reads.
-		var theirs *os.File
-		if stdout, theirs, err = os.Pipe(); err != nil {
-			return nil, nil, nil, err
-		}
-		defer theirs.Close()
-		cmd.Stdout = theirs
-		if stdin, err = cmd.StdinPipe(); err != nil {
-			return nil, nil, nil, err
-		}
-	} else {
-		cmd.Stdout = log
-	}
-	procfs.EndWithParent(cmd)
-	if err := cmd.Start(); err != nil {
-		return nil, nil, nil, fmt.Errorf("starting %s: %w", name, err)
-	}
-	go func() {
-		c.err = cmd.Wait()
-		close(c.ended)
-	}()
-	c.stop = sync.OnceFunc(func() {
-		cmd.Process.Kill()
-		<-c.ended
-	})
-	return c, stdin, stdout, nil
-}
-
-// alive returns an error with the last lines of the log when the process has
-// ended.
-func (c *child) alive() error {
-	select {
-	case <-c.ended:
-	default:
-		return nil
-	}
-	err := c.err
-	if err == nil {
-		err = errors.New("exit status 0")
-	}
-	log, _ := os.ReadFile(c.log)
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-	return fmt.Errorf("%s has ended: %w\n  %s", c.name, err, strings.Join(lines[max(0, len(lines)-5):], "\n  "))
-}
-
-// self starts this program in one of its roles.
-func self(dir, role string, args ...string) (*child, io.WriteCloser, io.ReadCloser, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	cmd := exec.Command(program, append([]string{role, "-dir", dir}, args...)...)
-	return spawn(dir, role, cmd, true)
+// role is this program in one of its roles.
+func (l *launcher) role(name string, args []string) harness.Command {
+	return harness.Command{Args: append([]string{name, "-dir", l.dir}, args...), Dir: l.dir}
 }
 
 // server starts this program in a role that says its address first.
-func server(dir, role string, args ...string) (*child, string, error) {
-	c, _, stdout, err := self(dir, role, args...)
-	if err != nil {
-		return nil, "", err
-	}
-	defer stdout.Close()
-	address, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		select { // that is why; it has its log
-		case <-c.ended:
-			err = c.alive()
-		case <-time.After(time.Second):
-		}
-		c.stop()
-		return nil, "", err
-	}
-	return c, strings.TrimSpace(address), nil
+func (l *launcher) server(name string, args ...string) (*harness.Process, string, error) {
+	return harness.StartServer(l.life, l.role(name, args))
 }
 
 // ends are the two ends of the ways: a broker stand-in, and a load client.
 type ends struct {
-	broker   *child
+	broker   *harness.Process
 	upstream peer.Target
-	load     *child
+	load     *harness.Process
 	client   *peer.Client
 }
 
 // startEnds starts them. buffer is how much they read at once.
-func startEnds(dir, address string, buffer int) (*ends, error) {
+func (l *launcher) startEnds(address string, buffer int) (*ends, error) {
 	size := fmt.Sprintf("-buffer=%d", buffer)
-	broker, at, err := server(dir, "broker", "-address", address, size)
+	broker, at, err := l.server("broker", "-address", address, size)
 	if err != nil {
 		return nil, err
 	}
-	load, client, err := startLoad(dir, size)
+	load, client, err := l.startLoad(size)
 	if err != nil {
-		broker.stop()
+		broker.Kill()
 		return nil, err
 	}
 	return &ends{broker, peer.Target{Address: at, ServerName: brokerHost}, load, client}, nil
 }
 
-func startLoad(dir string, args ...string) (*child, *peer.Client, error) {
-	load, stdin, stdout, err := self(dir, "load", args...)
+func (l *launcher) startLoad(args ...string) (*harness.Process, *peer.Client, error) {
+	load, stdout, err := harness.StartRole(l.life, l.role("load", args))
 	if err != nil {
 		return nil, nil, err
 	}
-	return load, peer.NewClient(stdout, stdin), nil
+	return load, peer.NewClient(stdout, load.Stdin), nil
 }
 
 func (e *ends) stop() {
-	e.load.stop()
-	e.broker.stop()
+	e.load.Kill()
+	e.broker.Kill()
 }
 
 // prepare makes what the processes need in dir, unless it is there: the

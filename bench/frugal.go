@@ -52,7 +52,7 @@ func (r *round) frugality(ctx context.Context) {
 }
 
 func (r *round) inside(ctx context.Context, w *way) (string, error) {
-	admin, err := freeAddress()
+	admin, err := r.ports.Address()
 	if err != nil {
 		return "", err
 	}

@@ -28,52 +28,29 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
+	"kafka-sni-proxy/internal/harness"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+var program = harness.Program{Name: "bench", Do: func(ctx context.Context, args []string, stdout io.Writer) error {
+	if len(args) > 0 && roles[args[0]] != nil {
+		return roles[args[0]](args[1:])
+	}
+	s, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	return measure(ctx, s, stdout)
+}}
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 {
-		if play := roles[args[0]]; play != nil {
-			if err := play(args[1:]); err != nil {
-				fmt.Fprintf(stderr, "bench %s: %v\n", args[0], err)
-				return 1
-			}
-			return 0
-		}
-	}
-	s, err := parse(args, stdout, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		return 2
-	}
-	if err := measure(ctx, s, stdout); err != nil {
-		if ctx.Err() != nil {
-			err = errors.New("interrupted")
-		}
-		fmt.Fprintf(stderr, "\nbench: %v\n", err)
-		return 1
-	}
-	return 0
-}
+func main() { program.Main() }
 
 // roles are what this program does as a child of its own.
 var roles = map[string]func(args []string) error{
@@ -120,13 +97,12 @@ type extraWay struct {
 	kind, name, value string // kind is the flag: other, command or build
 }
 
-func parse(args []string, stdout, stderr io.Writer) (settings, error) {
+func parse(args []string, stdout io.Writer) (settings, error) {
 	var s settings
 	var ways, themes string
 	var rounds int
 	var limit time.Duration
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.SetOutput(stderr)
 	fs.BoolVar(&s.quick, "quick", false, "a rough picture within a minute: fewer and shorter samples")
 	fs.StringVar(&s.out, "out", "", "folder for results.json, README.md and the plots (default: docs/benchmarks; with --quick none are written)")
 	fs.IntVar(&rounds, "rounds", 0, "how many rounds, instead of the plan's")
@@ -150,22 +126,8 @@ func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	}
 	fs.StringVar(&s.dir, "dir", "", "folder for certificates and logs, which stays; certificates in it are used again (default: a temporary one)")
 	fs.StringVar(&s.broker, "broker", "127.0.0.1:0", "`address` of the broker stand-in")
-	fs.Usage = func() {
-		fmt.Fprint(stdout, "Usage: bench [flags]\n\nMeasures kafka-sni-proxy side by side with other ways to a broker.\n\n")
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
-		fs.SetOutput(stderr)
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := harness.ParseFlags(fs, "Measures kafka-sni-proxy side by side with other proxies, and without any.", args, stdout); err != nil {
 		return s, err
-	}
-	complain := func(format string, args ...any) error {
-		err := fmt.Errorf(format, args...)
-		fmt.Fprintf(stderr, "bench: %v\nSee --help.\n", err)
-		return err
-	}
-	if fs.NArg() > 0 {
-		return s, complain("%q is not a flag", fs.Arg(0))
 	}
 	s.plan = fullPlan
 	if s.quick {
@@ -182,7 +144,7 @@ func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	s.ways = strings.Split(ways, ",")
 	for _, name := range s.ways {
 		if !slices.Contains(knownWays, name) {
-			return s, complain("--ways: %q is none of %s", name, strings.Join(knownWays, ", "))
+			return s, harness.Usagef("--ways: %q is none of %s", name, strings.Join(knownWays, ", "))
 		}
 	}
 	if themes != "" {
@@ -190,7 +152,7 @@ func parse(args []string, stdout, stderr io.Writer) (settings, error) {
 	}
 	for _, name := range s.themes {
 		if !slices.Contains(themeNames(), name) {
-			return s, complain("--themes: %q is none of %s", name, strings.Join(themeNames(), ", "))
+			return s, harness.Usagef("--themes: %q is none of %s", name, strings.Join(themeNames(), ", "))
 		}
 	}
 	return s, nil

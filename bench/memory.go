@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 const atRest = "at rest, no connections"

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 // bench is one run of the program.
 type bench struct {
+	launcher
 	plan    plan
-	dir     string
 	ways    []*way
 	results *results
 	out     io.Writer
@@ -33,7 +33,7 @@ type bench struct {
 
 // measure is the whole run.
 func measure(ctx context.Context, s settings, out io.Writer) error {
-	b := &bench{plan: s.plan, dir: s.dir, out: out, began: time.Now()}
+	b := &bench{plan: s.plan, launcher: launcher{life: ctx, dir: s.dir}, out: out, began: time.Now()}
 	if b.dir == "" {
 		dir, err := os.MkdirTemp("", "kafka-sni-proxy-bench-")
 		if err != nil {
@@ -54,22 +54,22 @@ func measure(ctx context.Context, s settings, out io.Writer) error {
 		return err
 	}
 	b.limitCrowds(files)
-	if b.ways, err = findWays(ctx, s, b.dir, b.tell); err != nil {
+	if b.ways, err = findWays(ctx, s, &b.launcher, b.tell); err != nil {
 		return err
 	}
 	b.results = newResults(b.plan, b.ways, s.quick)
 
-	if b.front, err = startEnds(b.dir, s.broker, 256<<10); err != nil {
+	if b.front, err = b.startEnds(s.broker, 256<<10); err != nil {
 		return err
 	}
 	defer b.front.stop()
-	load, background, err := startLoad(b.dir)
+	load, background, err := b.startLoad()
 	if err != nil {
 		return err
 	}
-	defer load.stop()
+	defer load.Kill()
 	b.background = background
-	if b.back, err = startEnds(b.dir, "127.0.0.1:0", 32<<10); err != nil {
+	if b.back, err = b.startEnds("127.0.0.1:0", 32<<10); err != nil {
 		return err
 	}
 	defer b.back.stop()

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +14,8 @@ import (
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness"
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 // The ways that are always known.
@@ -50,13 +50,13 @@ type way struct {
 type running struct {
 	way *way
 	to  peer.Target
-	pid int    // of the process in between; 0: there is none
-	own *child // nil when it was not started here
+	pid int              // of the process in between; 0: there is none
+	own *harness.Process // nil when it was not started here
 }
 
 func (r *running) stop() {
 	if r.own != nil {
-		r.own.stop()
+		r.own.Kill()
 	}
 }
 
@@ -65,7 +65,7 @@ func (r *running) alive() error {
 	if r.own == nil {
 		return nil
 	}
-	return r.own.alive()
+	return r.own.Alive()
 }
 
 // cost runs do and returns what the process in between used for it.
@@ -98,41 +98,40 @@ func (w *way) run(ctx context.Context, upstream peer.Target, args ...string) (*r
 
 // findWays returns the ways that were asked for and can be taken, and tells
 // about those that cannot.
-func findWays(ctx context.Context, s settings, dir string, tell func(string, ...any)) ([]*way, error) {
+func findWays(ctx context.Context, s settings, l *launcher, tell func(string, ...any)) ([]*way, error) {
 	var ways []*way
 	for _, name := range s.ways {
 		switch name {
 		case direct:
 			ways = append(ways, &way{Name: direct, About: "no proxy"})
 		case tcp:
-			ways = append(ways, relayWay(dir, tcp, "TCP relay that leaves TLS to the ends: io.Copy, which splices in the kernel", "-plain"))
+			ways = append(ways, l.relayWay(tcp, "TCP relay that leaves TLS to the ends: io.Copy, which splices in the kernel", "-plain"))
 		case naive:
-			ways = append(ways, relayWay(dir, naive, "io.Copy between two crypto/tls connections"))
+			ways = append(ways, l.relayWay(naive, "io.Copy between two crypto/tls connections"))
 		case haproxy:
 			program, err := findHAProxy()
 			if err != nil {
 				tell("haproxy is not installed; going on without it")
 				continue
 			}
-			ways = append(ways, haproxyWay(ctx, dir, program))
+			ways = append(ways, l.haproxyWay(ctx, program))
 		case ours:
-			binary := s.binary
-			if binary == "" {
+			if s.binary == "" {
 				tell("building kafka-sni-proxy")
-				var err error
-				if binary, err = build(ctx, dir); err != nil {
-					return nil, err
-				}
 			}
-			ways = append(ways, oursWay(dir, ours, "kafka-sni-proxy", binary))
+			binary, err := harness.Build(ctx, harness.BuildOptions{Binary: s.binary, Dir: l.dir})
+			if err != nil {
+				return nil, err
+			}
+			ways = append(ways, l.oursWay(ours, "kafka-sni-proxy", binary))
 		}
 	}
 	for _, e := range s.extra {
 		switch e.kind {
 		case "build":
-			ways = append(ways, oursWay(dir, e.name, "another build of kafka-sni-proxy", e.value))
+			ways = append(ways, l.oursWay(e.name, "another build of kafka-sni-proxy", e.value))
 		case "command":
-			ways = append(ways, commandWay(dir, e.name, strings.Fields(e.value)))
+			ways = append(ways, l.commandWay(e.name, strings.Fields(e.value)))
 		case "other":
 			w, err := otherWay(e.name, e.value)
 			if err != nil {
@@ -151,10 +150,10 @@ func findWays(ctx context.Context, s settings, dir string, tell func(string, ...
 	return ways, nil
 }
 
-func relayWay(dir, name, about string, flags ...string) *way {
+func (l *launcher) relayWay(name, about string, flags ...string) *way {
 	w := &way{Name: name, About: about}
 	w.start = func(_ context.Context, upstream peer.Target, _ ...string) (*running, error) {
-		c, address, err := server(dir, "relay", append(flags, "-upstream", upstream.Address, "-name", upstream.ServerName)...)
+		c, address, err := l.server("relay", append(flags, "-upstream", upstream.Address, "-name", upstream.ServerName)...)
 		if err != nil {
 			return nil, err
 		}
@@ -162,28 +161,29 @@ func relayWay(dir, name, about string, flags ...string) *way {
 		if name == tcp {
 			to.ServerName = upstream.ServerName
 		}
-		return &running{way: w, to: to, pid: c.cmd.Process.Pid, own: c}, nil
+		return &running{way: w, to: to, pid: c.PID(), own: c}, nil
 	}
 	return w
 }
 
-func oursWay(dir, name, about, binary string) *way {
+func (l *launcher) oursWay(name, about, binary string) *way {
 	w := &way{Name: name, About: about, isOurs: true}
 	w.start = func(ctx context.Context, upstream peer.Target, args ...string) (*running, error) {
 		_, port, err := net.SplitHostPort(upstream.Address)
 		if err != nil {
 			return nil, err
 		}
-		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
-			return exec.Command(binary, append([]string{
+		return l.launch(ctx, w, func(address string) ([]string, error) {
+			return append([]string{
+				binary,
 				"--bind", address,
 				"--sni-suffix", suffix,
-				"--cert", filepath.Join(dir, peer.ProxyCertFile),
-				"--key", filepath.Join(dir, peer.ProxyKeyFile),
+				"--cert", filepath.Join(l.dir, peer.ProxyCertFile),
+				"--key", filepath.Join(l.dir, peer.ProxyKeyFile),
 				"--upstream", net.JoinHostPort(upstream.ServerName, port),
-				"--upstream-ca-certs", filepath.Join(dir, peer.CAFile),
-				"--hosts-file", filepath.Join(dir, hostsFile),
-			}, args...)...), nil
+				"--upstream-ca-certs", filepath.Join(l.dir, peer.CAFile),
+				"--hosts-file", filepath.Join(l.dir, hostsFile),
+			}, args...), nil
 		})
 	}
 	return w
@@ -218,37 +218,37 @@ func findHAProxy() (string, error) {
 	return program, err
 }
 
-func haproxyWay(ctx context.Context, dir, program string) *way {
+func (l *launcher) haproxyWay(ctx context.Context, program string) *way {
 	version, _ := exec.CommandContext(ctx, program, "-v").Output()
 	first, _, _ := strings.Cut(string(version), " - ")
 	w := &way{Name: haproxy, About: cmp.Or(strings.TrimSpace(first), "HAProxy") + ", TLS on both sides, two threads, no Kafka"}
 	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
-		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
-			file, err := os.CreateTemp(dir, "haproxy-*.cfg")
+		return l.launch(ctx, w, func(address string) ([]string, error) {
+			file, err := os.CreateTemp(l.dir, "haproxy-*.cfg")
 			if err != nil {
 				return nil, err
 			}
 			defer file.Close()
 			if _, err := fmt.Fprintf(file, haproxyConfig, slices.Max(fullPlan.Crowds)+100, address,
-				filepath.Join(dir, peer.ProxyCertFile), upstream.Address, filepath.Join(dir, peer.CAFile), upstream.ServerName); err != nil {
+				filepath.Join(l.dir, peer.ProxyCertFile), upstream.Address, filepath.Join(l.dir, peer.CAFile), upstream.ServerName); err != nil {
 				return nil, err
 			}
 			// In the foreground, as one process.
-			return exec.Command(program, "-db", "-f", file.Name()), nil
+			return []string{program, "-db", "-f", file.Name()}, nil
 		})
 	}
 	return w
 }
 
 // commandWay is any other proxy that can be started by a command line.
-func commandWay(dir, name string, command []string) *way {
+func (l *launcher) commandWay(name string, command []string) *way {
 	w := &way{Name: name, About: filepath.Base(command[0])}
 	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
 		_, brokerPort, err := net.SplitHostPort(upstream.Address)
 		if err != nil {
 			return nil, err
 		}
-		return launch(ctx, dir, w, func(address string) (*exec.Cmd, error) {
+		return l.launch(ctx, w, func(address string) ([]string, error) {
 			_, port, err := net.SplitHostPort(address)
 			if err != nil {
 				return nil, err
@@ -256,13 +256,13 @@ func commandWay(dir, name string, command []string) *way {
 			replace := strings.NewReplacer(
 				"{port}", port, "{suffix}", suffix,
 				"{broker}", upstream.Address, "{brokerhost}", upstream.ServerName, "{brokerport}", brokerPort,
-				"{ca}", filepath.Join(dir, peer.CAFile), "{hosts}", filepath.Join(dir, hostsFile),
-				"{cert}", filepath.Join(dir, peer.ProxyCertFile), "{key}", filepath.Join(dir, peer.ProxyKeyFile))
+				"{ca}", filepath.Join(l.dir, peer.CAFile), "{hosts}", filepath.Join(l.dir, hostsFile),
+				"{cert}", filepath.Join(l.dir, peer.ProxyCertFile), "{key}", filepath.Join(l.dir, peer.ProxyKeyFile))
 			args := make([]string, len(command))
 			for i := range command {
 				args[i] = replace.Replace(command[i])
 			}
-			return exec.Command(args[0], args[1:]...), nil
+			return args, nil
 		})
 	}
 	return w
@@ -285,69 +285,29 @@ func otherWay(name, value string) (*way, error) {
 }
 
 // launch starts a proxy on a free port and waits until it takes connections.
-func launch(ctx context.Context, dir string, w *way, command func(address string) (*exec.Cmd, error)) (*running, error) {
-	address, err := freeAddress()
+func (l *launcher) launch(ctx context.Context, w *way, command func(address string) ([]string, error)) (*running, error) {
+	address, err := l.ports.Address()
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := command(address)
+	args, err := command(address)
 	if err != nil {
 		return nil, err
 	}
-	cmd.Env = environment()
-	c, _, _, err := spawn(dir, w.Name, cmd, false)
+	c, err := harness.Start(l.life, harness.Command{Name: w.Name, Args: args, Dir: l.dir})
 	if err != nil {
 		return nil, err
 	}
-	r := &running{way: w, to: peer.Target{Address: address, ServerName: bootstrap}, pid: cmd.Process.Pid, own: c}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // virtual machines take their time
-	defer cancel()
-	for {
+	// Virtual machines, such as Java's, take their time.
+	if err := c.Await(ctx, 20*time.Second, w.Name+" does not take connections", func() error {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 		if err == nil {
 			conn.Close()
-			return r, nil
 		}
-		if gone := c.alive(); gone != nil {
-			return nil, gone
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-c.ended:
-		case <-ctx.Done():
-			c.stop()
-			return nil, fmt.Errorf("%s does not take connections: %w", w.Name, errors.Join(err, ctx.Err()))
-		}
+		return err
+	}); err != nil {
+		c.Kill()
+		return nil, err
 	}
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
-}
-
-// environment is this process's, without what would configure the proxy or
-// change how its runtime works.
-func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "KAFKA_SNI_PROXY_") && !strings.HasPrefix(v, "GOGC=") && !strings.HasPrefix(v, "GOMEMLIMIT=") && !strings.HasPrefix(v, "GODEBUG=") {
-			env = append(env, v)
-		}
-	}
-	return env
-}
-
-// build builds kafka-sni-proxy as it is released.
-func build(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "kafka-sni-proxy")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", binary, "kafka-sni-proxy/cmd/kafka-sni-proxy")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building kafka-sni-proxy: %w\n%s", err, out)
-	}
-	return binary, nil
+	return &running{way: w, to: peer.Target{Address: address, ServerName: bootstrap}, pid: c.PID(), own: c}, nil
 }

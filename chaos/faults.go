@@ -16,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafka-sni-proxy/internal/harness"
 	"kafka-sni-proxy/internal/kafkatest"
 )
 
@@ -312,7 +313,7 @@ func hostileClients(ctx context.Context, e *experiment) (string, error) {
 // noDescriptors takes the proxy's descriptors away while everybody has to come
 // back.
 func noDescriptors(ctx context.Context, e *experiment) (string, error) {
-	pid := e.proxy.process.Pid
+	pid := e.proxy.PID()
 	before, err := limitFiles(pid, 10) // fewer than it has: it keeps those, and gets no more
 	if err != nil {
 		return "", fmt.Errorf("limiting the proxy's descriptors: %w", err)
@@ -328,12 +329,12 @@ func newCertificate(ctx context.Context, e *experiment) (string, error) {
 	if err := e.writeServerCertificate(e.authority); err != nil {
 		return "", err
 	}
-	if err := e.proxy.process.Signal(syscall.SIGHUP); err != nil {
+	if err := e.proxy.Signal(syscall.SIGHUP); err != nil {
 		return "", err
 	}
 	config := e.authorities[e.authority].ClientConfig(e.clientTLS.Certificates...)
 	config.ServerName = "bootstrap." + suffix
-	err := e.proxy.await(ctx, 10*time.Second, "the new certificate is not shown", func() error {
+	err := e.proxy.Await(ctx, 10*time.Second, "the new certificate is not shown", func() error {
 		conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", e.listen, config)
 		if err == nil {
 			conn.Close()
@@ -345,17 +346,17 @@ func newCertificate(ctx context.Context, e *experiment) (string, error) {
 
 func proxyPause(ctx context.Context, e *experiment) (string, error) {
 	began := time.Now()
-	if err := e.proxy.process.Signal(syscall.SIGSTOP); err != nil {
+	if err := e.proxy.Signal(syscall.SIGSTOP); err != nil {
 		return "", err
 	}
 	err := e.hold(ctx)
 	return fmt.Sprintf("for %v", time.Since(began).Round(100*time.Millisecond)),
-		errors.Join(err, e.proxy.process.Signal(syscall.SIGCONT))
+		errors.Join(err, e.proxy.Signal(syscall.SIGCONT))
 }
 
 func proxyRestart(ctx context.Context, e *experiment) (string, error) {
 	began := time.Now()
-	if err := e.proxy.stop(drainPatience); err != nil {
+	if err := e.proxy.Stop(drainPatience); err != nil {
 		return "", err
 	}
 	took := time.Since(began).Round(time.Millisecond)
@@ -373,11 +374,11 @@ func proxyHandOver(ctx context.Context, e *experiment) (string, error) {
 		return "", err
 	}
 	before, began := len(log), time.Now()
-	if err := e.proxy.process.Signal(syscall.SIGUSR2); err != nil {
+	if err := e.proxy.Signal(syscall.SIGUSR2); err != nil {
 		return "", err
 	}
 	old, pid := e.proxy, 0
-	err = old.await(ctx, patience, "the proxy does not hand over", func() error {
+	err = old.Await(ctx, patience, "the proxy does not hand over", func() error {
 		log, err := os.ReadFile(e.logFile())
 		if err != nil {
 			return err
@@ -397,7 +398,7 @@ func proxyHandOver(ctx context.Context, e *experiment) (string, error) {
 		return "", err
 	}
 	select {
-	case <-old.ended:
+	case <-old.Done():
 	case <-time.After(drainPatience):
 		process.Kill()
 		return "", fmt.Errorf("the old process was still there %v after it had handed over", drainPatience)
@@ -405,14 +406,14 @@ func proxyHandOver(ctx context.Context, e *experiment) (string, error) {
 		process.Kill()
 		return "", ctx.Err()
 	}
-	e.proxy = own(process, e.admin) // an orphan by now
-	if old.err != nil {
-		return "", fmt.Errorf("the old process was to end with 0, but: %w", old.err)
+	e.proxy = &proxy{Process: harness.Adopt(process, "the proxy", e.logFile()), admin: e.admin} // an orphan by now
+	if err := old.Wait(); err != nil {
+		return "", fmt.Errorf("the old process was to end with 0, but: %w", err)
 	}
 	return fmt.Sprintf("to process %d, the old one ended after %v", pid, time.Since(began).Round(100*time.Millisecond)), nil
 }
 
 func proxyKill(ctx context.Context, e *experiment) (string, error) {
-	e.proxy.kill()
+	e.proxy.Kill()
 	return "", e.startProxy(ctx)
 }

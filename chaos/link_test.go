@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // stretch is a link with a connection through it.
@@ -65,7 +67,7 @@ func (s *stretch) across(t *testing.T, b []byte) []byte {
 
 func TestLinkPassesOnEverythingHoweverItIsCut(t *testing.T) {
 	s := newStretch(t)
-	sent := filler[:5000]
+	sent := harness.Filler(5000)
 	for _, w := range []weather{{}, {piece: 1}, {rate: 1 << 20}, {delay: time.Millisecond}, {piece: 7, rate: 1 << 20}} {
 		s.weather.Store(&w)
 		if !bytes.Equal(s.across(t, sent), sent) {

@@ -28,23 +28,22 @@
 // It needs Go and Linux (for the limit on descriptors and /proc). All traffic
 // stays on the loopback interface and is bounded in amount and time.
 //
-// Reading order: stage.go is what runs; link.go the network; traffic.go the
+// Reading order: environment.go is what runs; link.go the network; traffic.go the
 // records and how they are checked; faults.go the faults; run.go the order of
 // events; scale.go the other mode.
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"regexp"
-	"syscall"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 type settings struct {
@@ -58,89 +57,53 @@ type settings struct {
 	scale    bool
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+var program = harness.Program{Name: "chaos", Do: func(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) == 2 && args[0] == standInRole { // started by scale
-		if err := standIn(args[1], os.Stdin, stdout); err != nil {
-			fmt.Fprintf(stderr, "chaos %s: %v\n", standInRole, err)
-			return 1
-		}
-		return 0
+		return standIn(args[1], os.Stdin, stdout)
 	}
-	s, err := parse(args, stdout, stderr)
+	s, err := parse(args, stdout)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
 	case err != nil:
-		return 2
+		return err
 	case s.list:
 		for _, f := range faults {
 			fmt.Fprintf(stdout, "%-22s %s\n", f.name, f.what)
 		}
-		return 0
+		return nil
+	case s.scale:
+		return scale(ctx, s, stdout)
+	default:
+		return chaos(ctx, s, stdout)
 	}
-	do := chaos
-	if s.scale {
-		do = scale
-	}
-	if err := do(ctx, s, stdout); err != nil {
-		if ctx.Err() != nil {
-			err = errors.New("interrupted")
-		}
-		fmt.Fprintf(stderr, "\nchaos: %v\n", err)
-		return 1
-	}
-	return 0
-}
+}}
 
-func parse(args []string, stdout, stderr io.Writer) (settings, error) {
-	var s settings
+func main() { program.Main() }
+
+func parse(args []string, stdout io.Writer) (s settings, err error) {
 	var pattern string
 	fs := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.DurationVar(&s.duration, "duration", 10*time.Minute, "how long to inject faults; the checks before and after come on top")
-	fs.Uint64Var(&s.seed, "seed", 0, "order and strength of the faults (default: a random one, which is shown)")
-	fs.StringVar(&pattern, "faults", "", "inject only those whose name matches this regular expression, as a whole")
+	fs.DurationVar(&s.duration, "duration", 10*time.Minute, "`time` for which to inject faults; the checks before and after come on top")
+	fs.Uint64Var(&s.seed, "seed", 0, "`number` that decides order and strength of the faults (default: a random one, which is shown)")
+	fs.StringVar(&pattern, "faults", "", "inject only those whose whole name matches this `regexp`")
 	fs.BoolVar(&s.scale, "scale", false, "instead of faults, try thousands of connections: idle ones, busy ones, and a burst of handshakes")
 	fs.BoolVar(&s.list, "list", false, "list the faults")
-	fs.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
+	fs.StringVar(&s.binary, "binary", "", "`path` of a kafka-sni-proxy that is built already (default: build it)")
 	fs.BoolVar(&s.race, "race", false, "build it with the race detector (needs a C compiler)")
-	fs.BoolVar(&s.keep, "keep", false, "keep the folder with the proxy's log in any case, and not only when something was wrong")
-	fs.Usage = func() {
-		fmt.Fprint(stdout, "Usage: chaos [flags]\n\nBreaks everything around kafka-sni-proxy and checks that nothing is lost.\n\n")
-		fs.SetOutput(stdout)
-		fs.PrintDefaults()
-		fs.SetOutput(stderr)
-	}
-	if err := fs.Parse(args); err != nil {
+	fs.BoolVar(&s.keep, "keep", false, "keep the folder with the proxy's log after a good run, too")
+	if err := harness.ParseFlags(fs, "Breaks everything around kafka-sni-proxy and checks that nothing is lost.", args, stdout); err != nil {
 		return s, err
 	}
-	complain := func(format string, args ...any) error {
-		err := fmt.Errorf(format, args...)
-		fmt.Fprintf(stderr, "chaos: %v\nSee --help.\n", err)
-		return err
-	}
-	if fs.NArg() > 0 {
-		return s, complain("%q is not a flag", fs.Arg(0))
-	}
 	if s.duration <= 0 {
-		return s, complain("--duration must be more than nothing")
+		return s, harness.Usagef("--duration must be more than nothing, such as 60s")
 	}
-	var err error
 	if s.faults, err = regexp.Compile("^(?:" + pattern + ")$"); err != nil {
-		return s, complain("--faults: %v", err)
+		return s, harness.Usagef("--faults: %v", err)
 	}
 	if pattern == "" {
 		s.faults = regexp.MustCompile("")
 	}
 	if len(s.chosen()) == 0 {
-		return s, complain("--faults: none is called %s; --list shows them", pattern)
+		return s, harness.Usagef("--faults: none is called %s; --list shows them", pattern)
 	}
 	if s.seed == 0 {
 		s.seed = rand.Uint64N(1_000_000) + 1

@@ -15,7 +15,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness"
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 // patience is how long things may take to work again once a fault is undone.
@@ -24,7 +25,7 @@ const patience = 30 * time.Second
 
 // experiment is one run.
 type experiment struct {
-	*stage
+	*environment
 	traffic   *traffic
 	problems  *problems
 	results   map[string]*result
@@ -77,22 +78,22 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	if err := adoptOrphans(); err != nil {
 		return fmt.Errorf("this needs Linux: %w", err)
 	}
-	st, err := newStage(ctx, s, out)
+	env, err := newEnvironment(ctx, s, out)
 	if err != nil {
 		return err
 	}
 	found := &problems{found: make(chan struct{})}
 	e := &experiment{
-		stage:    st,
-		traffic:  &traffic{client: st.client, problems: found},
-		problems: found,
-		results:  map[string]*result{},
+		environment: env,
+		traffic:     &traffic{client: env.client, problems: found},
+		problems:    found,
+		results:     map[string]*result{},
 	}
-	defer st.close()
+	defer env.close()
 	defer e.traffic.close()
 
-	if err := st.startProxy(ctx); err != nil {
-		return fmt.Errorf("%w\n%s", err, lastWords(e.logFile()))
+	if err := env.startProxy(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, endOf(e.logFile()))
 	}
 	base, err := e.base(ctx)
 	if err != nil {
@@ -104,7 +105,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	}
 	took, err := e.traffic.recovered(ctx, patience)
 	if err != nil {
-		return fmt.Errorf("without any fault: %w\n%s", err, lastWords(e.logFile()))
+		return fmt.Errorf("without any fault: %w\n%s", err, endOf(e.logFile()))
 	}
 	e.tell("records flow, after %v", took.Round(time.Millisecond))
 
@@ -115,11 +116,11 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	e.settle(ctx, base)
 	e.report()
 	if e.problems.any() {
-		st.keep = true
+		env.keep = true
 		return e.verdict()
 	}
-	if st.keep {
-		fmt.Fprintf(out, "\nThe proxy's log is in %s\n", st.logFile())
+	if env.keep {
+		fmt.Fprintf(out, "\nThe proxy's log is in %s\n", env.logFile())
 	}
 	fmt.Fprintf(out, "\nOK\n")
 	return nil
@@ -127,7 +128,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 
 // base is how the proxy is when nothing has happened yet.
 func (e *experiment) base(ctx context.Context) (base vitals, err error) {
-	err = e.proxy.await(ctx, 10*time.Second, "the proxy is not at rest", func() error {
+	err = e.proxy.Await(ctx, 10*time.Second, "the proxy is not at rest", func() error {
 		if base, err = e.proxy.vitals(); err == nil && base.Connections > 0 {
 			err = fmt.Errorf("it has %d connections", base.Connections)
 		}
@@ -171,9 +172,9 @@ func (e *experiment) try(ctx context.Context, f fault) {
 		e.afterwards = nil
 	}
 	if err == nil {
-		err = e.proxy.alive()
+		err = e.proxy.Alive()
 	}
-	if memory, err := procfs.ReadMemory(e.proxy.process.Pid); err == nil {
+	if memory, err := procfs.ReadMemory(e.proxy.PID()); err == nil {
 		e.peak = max(e.peak, memory.Resident)
 	}
 	if err == nil {
@@ -194,7 +195,7 @@ func (e *experiment) try(ctx context.Context, f fault) {
 	if err != nil {
 		e.tell("%-20s  %s  FAILED", f.name, did)
 		e.problems.add("%s (%s; %s): %v", f.name, f.what, did, err)
-		e.proxy.explain() // where everybody waits
+		e.proxy.abort() // where everybody waits
 		return
 	}
 	e.tell("%-20s  recovered in %-6s  %s", f.name, took.Round(time.Millisecond), did)
@@ -225,17 +226,17 @@ func (e *experiment) settle(ctx context.Context, base vitals) {
 		}
 		return err != nil
 	}
-	if e.proxy.alive() == nil && fail(e.traffic.finish(ctx, 2*patience)) {
-		e.proxy.explain()
+	if e.proxy.Alive() == nil && fail(e.traffic.finish(ctx, 2*patience)) {
+		e.proxy.abort()
 	}
 	e.traffic.close()
 	sum := e.traffic.progress()
 	e.tell("%d records produced, %d acknowledged; %d read by the consumer, %d by the group, which was given %d again",
 		sum.sent, sum.acked, sum.read[direct], sum.read[grouped], e.traffic.again)
 	fail(e.auditLog(ctx))
-	if !e.proxy.explained && !fail(e.proxy.alive()) {
+	if !e.proxy.aborted && !fail(e.proxy.Alive()) {
 		fail(e.rest(ctx, base))
-		fail(e.proxy.stop(drainPatience))
+		fail(e.proxy.Stop(drainPatience))
 	}
 	fail(e.dialer.Err())
 	fail(e.panics())
@@ -268,7 +269,7 @@ const (
 // rest waits until the proxy is as it was before.
 func (e *experiment) rest(ctx context.Context, base vitals) error {
 	// It gives memory back after half a minute without traffic.
-	return e.proxy.await(ctx, 75*time.Second, "the proxy does not come to rest", func() error {
+	return e.proxy.Await(ctx, 75*time.Second, "the proxy does not come to rest", func() error {
 		now, err := e.proxy.vitals()
 		switch {
 		case err != nil:
@@ -333,16 +334,11 @@ func (e *experiment) verdict() error {
 	if e.problems.more > 0 {
 		fmt.Fprintf(&b, "  - and %d more of the kind\n", e.problems.more)
 	}
-	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d --duration %v --faults '%s'", lastWords(e.logFile()), e.seed, e.duration, e.faults)
+	fmt.Fprintf(&b, "\n%s\nThe same order of faults again: go run ./chaos --seed %d --duration %v --faults '%s'", endOf(e.logFile()), e.seed, e.duration, e.faults)
 	return errors.New(b.String())
 }
 
-// lastWords is the end of the proxy's log.
-func lastWords(file string) string {
-	log, _ := os.ReadFile(file)
-	if at := bytes.Index(log, []byte("SIGQUIT")); at > 0 { // what follows is long
-		log = log[:at]
-	}
-	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-	return fmt.Sprintf("The end of the proxy's log, %s:\n  %s", file, strings.Join(lines[max(0, len(lines)-12):], "\n  "))
+// endOf shows the end of the proxy's log.
+func endOf(file string) string {
+	return fmt.Sprintf("The end of the proxy's log, %s:\n%s", file, harness.Tail(file, 12))
 }

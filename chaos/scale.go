@@ -11,47 +11,48 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"kafka-sni-proxy/bench/procfs"
+	"kafka-sni-proxy/internal/harness"
+	"kafka-sni-proxy/internal/harness/procfs"
 	"kafka-sni-proxy/internal/kafkatest"
 )
 
-// crowd is what --scale needs: many connections from this process, through the
+// scaleTest is what --scale needs: many connections from this process, through the
 // proxy, to a broker stand-in in a process of its own. So each has a limit of
 // descriptors of its own, of which the proxy needs two for each connection.
-type crowd struct {
+type scaleTest struct {
 	dir    string
 	out    io.Writer
 	began  time.Time
-	proxy  *program
+	proxy  *proxy
 	listen string
 	tls    *tls.Config
 	files  int
+	ports  harness.Ports
 }
 
 // The tests, and how much memory the proxy may take in each.
-var crowds = []struct {
+var scaleTests = []struct {
 	name        string
 	connections int
 	most        int64 // bytes resident for each connection, above those at the start
-	run         func(c *crowd, ctx context.Context, n int) (string, error)
+	run         func(c *scaleTest, ctx context.Context, n int) (string, error)
 }{
-	{"idle connections", 9000, 64 << 10, (*crowd).idle},
-	{"busy connections", 2000, 256 << 10, (*crowd).busy},
-	{"handshakes in a burst", 5000, 192 << 10, (*crowd).burst},
+	{"idle connections", 9000, 64 << 10, (*scaleTest).idle},
+	{"busy connections", 2000, 256 << 10, (*scaleTest).busy},
+	{"handshakes in a burst", 5000, 192 << 10, (*scaleTest).burst},
 }
 
 const brokerHost = "broker-0." + kafkatest.Domain
 
 // scale runs the tests, each with a proxy of its own.
 func scale(ctx context.Context, s settings, out io.Writer) (err error) {
-	c := &crowd{out: out, began: time.Now()}
+	c := &scaleTest{out: out, began: time.Now()}
 	if c.files, err = procfs.MaxFiles(); err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func scale(ctx context.Context, s settings, out io.Writer) (err error) {
 			os.RemoveAll(c.dir)
 		}
 	}()
-	binary, err := build(ctx, s, c.dir)
+	binary, err := s.build(ctx, c.dir)
 	if err != nil {
 		return err
 	}
@@ -72,23 +73,23 @@ func scale(ctx context.Context, s settings, out io.Writer) (err error) {
 	c.tls = clients.ClientConfig()
 	c.tls.ServerName = "bootstrap." + suffix
 	if err := errors.Join(
-		writePair(c.dir, "server", clients.Server("*."+suffix)),
-		writePair(c.dir, "broker", upstream.Server(brokerHost)),
+		kafkatest.WriteKeyPair(c.dir, "server", clients.Server("*."+suffix)),
+		kafkatest.WriteKeyPair(c.dir, "broker", upstream.Server(brokerHost)),
 		os.WriteFile(filepath.Join(c.dir, "upstream-ca.pem"), upstream.PEM(), 0o600),
 		os.WriteFile(filepath.Join(c.dir, "hosts"), []byte("127.0.0.1 "+brokerHost+"\n"), 0o600),
 	); err != nil {
 		return err
 	}
-	broker, address, err := startStandIn(c.dir)
+	broker, address, err := harness.StartServer(ctx, harness.Command{Args: []string{standInRole, c.dir}, Dir: c.dir})
 	if err != nil {
 		return err
 	}
-	defer broker()
+	defer broker.Kill()
 	_, port, _ := net.SplitHostPort(address)
 
 	fmt.Fprintf(out, "%-22s  %11s  %10s  %10s  %10s  %10s  %s\n", "", "connections", "at rest", "peak", "each", "afterwards", "")
 	var wrong []error
-	for _, test := range crowds {
+	for _, test := range scaleTests {
 		n := min(test.connections, (c.files-500)/2)
 		if n < test.connections {
 			fmt.Fprintf(out, "%-22s  only %d of %d: the limit on descriptors is %d (ulimit -Hn)\n", test.name, n, test.connections, c.files)
@@ -100,26 +101,29 @@ func scale(ctx context.Context, s settings, out io.Writer) (err error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("%w\n%s", errors.Join(wrong...), lastWords(c.log()))
+		return fmt.Errorf("%w\n%s", errors.Join(wrong...), endOf(c.log()))
 	}
 	fmt.Fprintf(out, "\nOK, in %.0f s\n", time.Since(c.began).Seconds())
 	return nil
 }
 
-func (c *crowd) log() string { return filepath.Join(c.dir, "proxy.log") }
+func (c *scaleTest) log() string { return filepath.Join(c.dir, "proxy.log") }
 
 // measure runs one test, and looks at the proxy before, meanwhile and after.
-func (c *crowd) measure(ctx context.Context, binary string, args []string, name string, n int, most int64, run func(*crowd, context.Context, int) (string, error)) (err error) {
+func (c *scaleTest) measure(ctx context.Context, binary string, args []string, name string, n int, most int64, run func(*scaleTest, context.Context, int) (string, error)) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 3*time.Minute, errors.New("it took longer than three minutes"))
 	defer cancel()
-	var admin string
-	if err := freeAddresses(&c.listen, &admin); err != nil {
+	if c.listen, err = c.ports.Address(); err != nil {
 		return err
 	}
-	if c.proxy, err = launch(ctx, binary, c.dir, c.log(), admin, append(args, "--bind", c.listen, "--admin-bind", admin)); err != nil {
+	admin, err := c.ports.Address()
+	if err != nil {
 		return err
 	}
-	defer c.proxy.kill()
+	if c.proxy, err = startProxy(ctx, binary, c.dir, c.log(), admin, append(args, "--bind", c.listen, "--admin-bind", admin)); err != nil {
+		return err
+	}
+	defer c.proxy.Kill()
 	before, err := c.proxy.vitals()
 	if err != nil {
 		return err
@@ -129,7 +133,7 @@ func (c *crowd) measure(ctx context.Context, binary string, args []string, name 
 	var watcher sync.WaitGroup
 	watcher.Go(func() {
 		for watching.Err() == nil {
-			if m, err := procfs.ReadMemory(c.proxy.process.Pid); err == nil {
+			if m, err := procfs.ReadMemory(c.proxy.PID()); err == nil {
 				peak.Store(max(peak.Load(), m.Resident))
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -143,7 +147,7 @@ func (c *crowd) measure(ctx context.Context, binary string, args []string, name 
 	}
 	each := (peak.Load() - before.Resident) / int64(n)
 	after := before
-	err = c.proxy.await(ctx, 75*time.Second, "the proxy does not come to rest", func() (err error) {
+	err = c.proxy.Await(ctx, 75*time.Second, "the proxy does not come to rest", func() (err error) {
 		if after, err = c.proxy.vitals(); err != nil {
 			return err
 		}
@@ -158,11 +162,11 @@ func (c *crowd) measure(ctx context.Context, binary string, args []string, name 
 	if each > most {
 		err = errors.Join(err, fmt.Errorf("the proxy took %d KiB for each connection, more than %d", each>>10, most>>10))
 	}
-	return errors.Join(err, c.proxy.stop(drainPatience))
+	return errors.Join(err, c.proxy.Stop(drainPatience))
 }
 
 // idle opens connections and lets them be, then asks whether they still work.
-func (c *crowd) idle(ctx context.Context, n int) (string, error) {
+func (c *scaleTest) idle(ctx context.Context, n int) (string, error) {
 	began := time.Now()
 	conns, err := c.open(ctx, n, 64)
 	defer closeAll(conns)
@@ -180,7 +184,7 @@ func (c *crowd) idle(ctx context.Context, n int) (string, error) {
 
 // busy has all connections send and receive all the time, now and then long
 // frames.
-func (c *crowd) busy(ctx context.Context, n int) (string, error) {
+func (c *scaleTest) busy(ctx context.Context, n int) (string, error) {
 	conns, err := c.open(ctx, n, 64)
 	defer closeAll(conns)
 	if err != nil {
@@ -219,7 +223,7 @@ func (c *crowd) busy(ctx context.Context, n int) (string, error) {
 // the proxy's handshake timeout tries again, as Kafka's clients do: when the
 // machine is slow for other reasons, there are more handshakes than it can do
 // in that time.
-func (c *crowd) burst(ctx context.Context, n int) (string, error) {
+func (c *scaleTest) burst(ctx context.Context, n int) (string, error) {
 	began := time.Now()
 	took := make([]time.Duration, n)
 	conns := make([]net.Conn, n)
@@ -246,7 +250,7 @@ func (c *crowd) burst(ctx context.Context, n int) (string, error) {
 }
 
 // open opens n connections, some at a time, each with one request answered.
-func (c *crowd) open(ctx context.Context, n, atATime int) ([]net.Conn, error) {
+func (c *scaleTest) open(ctx context.Context, n, atATime int) ([]net.Conn, error) {
 	conns := make([]net.Conn, n)
 	return conns, inParallel(n, atATime, func(i int) (err error) {
 		if conns[i], err = c.connect(ctx); err != nil {
@@ -256,7 +260,7 @@ func (c *crowd) open(ctx context.Context, n, atATime int) ([]net.Conn, error) {
 	})
 }
 
-func (c *crowd) connect(ctx context.Context) (net.Conn, error) {
+func (c *scaleTest) connect(ctx context.Context) (net.Conn, error) {
 	dialer := tls.Dialer{Config: c.tls}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -308,7 +312,7 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // What requests carry, and their answers: the stand-in sends back what it gets.
-var small, long = filler[:100], filler[:30<<10]
+var small, long = harness.Filler(100), harness.Filler(30 << 10)
 
 // roundTrip sends a Heartbeat, which the proxy passes on as it is, and reads what
 // comes back.
@@ -328,72 +332,28 @@ func roundTrip(conn net.Conn, id uint32, body []byte) error {
 	return nil
 }
 
-// startStandIn starts this program as a broker stand-in.
-func startStandIn(dir string) (stop func(), address string, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
-	cmd := exec.Command(program, standInRole, dir)
-	cmd.Stderr = os.Stderr
-	procfs.EndWithParent(cmd)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", fmt.Errorf("starting the broker stand-in: %w", err)
-	}
-	stop = func() {
-		stdin.Close()
-		cmd.Wait()
-	}
-	if _, err = fmt.Fscanln(stdout, &address); err != nil {
-		stop()
-		return nil, "", fmt.Errorf("starting the broker stand-in: %w", err)
-	}
-	return stop, address, nil
-}
+const standInRole = "broker"
 
-const standInRole = "stand-in"
-
-// standIn is the broker stand-in. It says its address on stdout, answers each
-// request with its own bytes, and ends when stdin does.
+// standIn is the broker stand-in: it answers each request with its own bytes, and
+// ends when stdin does.
 func standIn(dir string, stdin io.Reader, stdout io.Writer) error {
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "broker.pem"), filepath.Join(dir, "broker_key.pem"))
 	if err != nil {
 		return err
 	}
-	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, ln.Addr())
-	go func() {
-		io.Copy(io.Discard, stdin)
-		ln.Close()
-	}()
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return nil
-		}
-		go func() {
-			defer conn.Close()
-			in := bufio.NewReaderSize(conn, 4096)
-			for {
-				frame, err := kafkatest.ReadFrame(in)
-				if err != nil {
-					return
-				}
-				if _, err := conn.Write(kafkatest.Frame(frame[4:])); err != nil { // from the correlation id on
-					return
-				}
-			}
-		}()
-	}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}}
+	echo := kafkatest.Answer(func(frame []byte) []byte { return kafkatest.Frame(frame[4:]) }) // from the correlation id on
+	return harness.ServeRole("127.0.0.1:0", stdin, stdout, func(raw net.Conn) {
+		conn := tls.Server(raw, config)
+		defer conn.Close()
+		echo(buffered{conn, bufio.NewReaderSize(conn, 4096)})
+	})
 }
+
+// buffered is a connection that is read in larger pieces than it is asked for.
+type buffered struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.in.Read(p) }

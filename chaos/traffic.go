@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 const (
@@ -217,10 +218,8 @@ func (t *traffic) check(r *kgo.Record, reader int) {
 // judge says what is wrong with a record that is not the one for its offset.
 // The caller holds t.mu.
 func (t *traffic) judge(reader string, r *kgo.Record) {
-	var p int32
-	var n int64
-	switch fmt.Sscanf(string(r.Value), valueFormat, &p, &n); {
-	case p != r.Partition || !bytes.Equal(r.Value, value(p, n)):
+	switch p, n, whole := harness.ReadRecord(r.Value); {
+	case !whole || p != r.Partition || len(r.Value) != len(value(p, n)):
 		t.problems.add("%s got something else for record %d of partition %d: %.80q", reader, r.Offset, r.Partition, r.Value)
 	case n > r.Offset:
 		t.lost += int(n - r.Offset)
@@ -373,26 +372,11 @@ func (t *traffic) audit(ctx context.Context, who string, client *kgo.Client, slo
 	return nil
 }
 
-const valueFormat = "record %d/%d "
-
-// filler is what values are padded with.
-var filler = func() []byte {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-	b := make([]byte, 128<<10)
-	for r, i := rand.New(rand.NewPCG(1, 2)), 0; i < len(b); i++ {
-		b[i] = letters[r.IntN(len(letters))]
-	}
-	return b
-}()
-
-// value is the n-th record of a partition: which one it is can be read off its
-// beginning, and every byte of the rest depends on it. One in a hundred is long.
+// value is the n-th record of a partition. One in a hundred is long.
 func value(p int32, n int64) []byte {
 	size := 200 + int(n*37)%800
 	if n%100 == int64(p) {
 		size = 48 << 10
 	}
-	b := fmt.Appendf(make([]byte, 0, size), valueFormat, p, n)
-	at := int(n*31+int64(p)*977) % (64 << 10)
-	return append(b, filler[at:at+size-len(b)]...)
+	return harness.AppendRecord(make([]byte, 0, size), p, n, size)
 }

@@ -92,7 +92,7 @@ func try(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	folder := t.TempDir()
 	t.Setenv("TMPDIR", folder)
 	var out, errs bytes.Buffer
-	code = run(ctx, append([]string{"--port", "0", "--broker-port", "0"}, args...), &out, &errs)
+	code = program.Run(ctx, append([]string{"--port", "0", "--broker-port", "0"}, args...), &out, &errs)
 	if left, _ := filepath.Glob(filepath.Join(folder, "kafka-sni-proxy-demo-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
@@ -139,7 +139,7 @@ func TestKeepStaysUntilInterrupted(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var errs bytes.Buffer
 	out := &until{text: "Ctrl-C ends it", then: interrupt}
-	if code := run(ctx, []string{"--keep", "--port", "0", "--broker-port", "0", "--records", "100"}, out, &errs); code != 0 {
+	if code := program.Run(ctx, []string{"--keep", "--port", "0", "--broker-port", "0", "--records", "100"}, out, &errs); code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", code, out, &errs)
 	}
 	for _, want := range []string{

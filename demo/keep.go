@@ -2,19 +2,21 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // keep says how to connect a client of one's own, and waits to be interrupted.
-func keep(ctx context.Context, st *stage, p *printer) error {
-	names := "bootstrap." + st.suffix
-	for _, r := range st.proxy.learned() {
+func keep(ctx context.Context, env *environment, p *printer) error {
+	names := "bootstrap." + env.suffix
+	routes, err := learnedRoutes(env.proxy)
+	if err != nil {
+		return err
+	}
+	for _, r := range routes {
 		names += " " + r.Name
 	}
-	ca, properties, hosts := filepath.Join(st.dir, "ca.pem"), filepath.Join(st.dir, "client.properties"), filepath.Join(st.dir, "client-hosts")
+	ca, properties, hosts := filepath.Join(env.dir, "ca.pem"), filepath.Join(env.dir, "client.properties"), filepath.Join(env.dir, "client-hosts")
 	if err := os.WriteFile(hosts, []byte("127.0.0.1 "+names+"\n"), 0o644); err != nil {
 		return err
 	}
@@ -26,17 +28,17 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	p.line("which --generate-certs wrote.")
 	p.line("")
 	p.line("  $ export KAFKA_OPTS=-Djdk.net.hosts.file=%s", hosts)
-	p.line("  $ kafka-topics.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("  $ kafka-topics.sh --bootstrap-server %s \\", env.bootstrap())
 	p.line("      --command-config %s --list", properties)
-	p.line("  $ kafka-console-consumer.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("  $ kafka-console-consumer.sh --bootstrap-server %s \\", env.bootstrap())
 	p.line("      --consumer.config %s --topic %s --from-beginning --max-messages 5", properties, topic)
-	p.line("  $ kafka-console-producer.sh --bootstrap-server %s \\", st.bootstrap())
+	p.line("  $ kafka-console-producer.sh --bootstrap-server %s \\", env.bootstrap())
 	p.line("      --producer.config %s --topic mine", properties)
 	p.line("")
 	p.line("In short, those settings are:")
 	p.line("")
 	for _, line := range []string{
-		"bootstrap.servers=" + st.bootstrap(),
+		"bootstrap.servers=" + env.bootstrap(),
 		"security.protocol=SSL",
 		"ssl.truststore.type=PEM",
 		"ssl.truststore.location=" + ca,
@@ -46,8 +48,8 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	p.line("")
 	p.line("kcat:")
 	p.line("")
-	p.line("  $ kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -L", st.bootstrap(), ca)
-	p.line("  $ echo hello | kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -P -t mine", st.bootstrap(), ca)
+	p.line("  $ kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -L", env.bootstrap(), ca)
+	p.line("  $ echo hello | kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -P -t mine", env.bootstrap(), ca)
 	p.line("")
 	p.line("A topic need not be created first: it is there as soon as a client produces to it.")
 	p.line("")
@@ -55,13 +57,10 @@ func keep(ctx context.Context, st *stage, p *printer) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-st.proxy.ended:
-	}
-	// A terminal interrupts both, and either may hear of it first.
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-time.After(time.Second):
-		return fmt.Errorf("the proxy has ended: %w", st.proxy.exit())
+	case <-env.proxy.Done():
+		if ctx.Err() != nil { // which ends the proxy, too
+			return nil
+		}
+		return env.proxy.Alive()
 	}
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 // load is the traffic: numbered records, spread over all partitions, consumed
 // while they are produced, and each compared with what was sent.
 type load struct {
-	st      *stage
+	env     *environment
 	records int // to be sent
 	took    time.Duration
 
@@ -39,16 +39,16 @@ type load struct {
 	finished chan struct{}     // closed when all has been consumed
 }
 
-func newLoad(st *stage, records int) *load {
-	return &load{st: st, records: records, sent: -1, finished: make(chan struct{})}
+func newLoad(env *environment, records int) *load {
+	return &load{env: env, records: records, sent: -1, finished: make(chan struct{})}
 }
 
 // client returns a franz-go client that knows the proxy's bootstrap address and
 // nothing else. Its connections are counted, and scanned for upstream names.
 func (l *load) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	client, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(l.st.bootstrap()),
-		kgo.Dialer(l.st.dialer.DialContext),
+		kgo.SeedBrokers(l.env.bootstrap()),
+		kgo.Dialer(l.env.dialer.DialContext),
 		kgo.ClientID("demo"),
 		kgo.ConsiderMissingTopicDeletedAfter(time.Minute),
 	}, opts...)...)
@@ -101,7 +101,7 @@ func (l *load) createTopic(ctx context.Context) error {
 
 func (l *load) moveLeaders(by int32) error {
 	for p := range int32(partitions) {
-		if err := l.st.cluster.Kafka.MoveTopicPartition(topic, p, (p+by)%brokers); err != nil {
+		if err := l.env.cluster.Kafka.MoveTopicPartition(topic, p, (p+by)%brokers); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func (l *load) moveLeaders(by int32) error {
 
 // awaitGroup waits until both members have half of the partitions.
 func (l *load) awaitGroup(ctx context.Context) error {
-	_, err := l.st.cluster.Kafka.WaitGroupInfo(ctx, group, func(info *kfake.GroupInfo) bool {
+	_, err := l.env.cluster.Kafka.WaitGroupInfo(ctx, group, func(info *kfake.GroupInfo) bool {
 		return info != nil && info.State == "Stable" && len(info.Members) == 2 &&
 			info.Members[0].NumAssigned() == partitions/2 && info.Members[1].NumAssigned() == partitions/2
 	})
@@ -140,7 +140,7 @@ func (l *load) produce(ctx context.Context) error {
 			}
 		}
 		r := &kgo.Record{Topic: topic, Partition: int32(sent % partitions)}
-		r.Value = appendValue(nil, r.Partition, int64(sent/partitions))
+		r.Value = harness.AppendRecord(nil, r.Partition, int64(sent/partitions), recordSize)
 		client.Produce(ctx, r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				cancel(err)
@@ -223,7 +223,7 @@ func (l *load) check(r *kgo.Record) error {
 	if r.Offset != want {
 		return fmt.Errorf("partition %d gave record %d where %d was next: lost, repeated or out of order", r.Partition, r.Offset, want)
 	}
-	if !bytes.Equal(r.Value, appendValue(nil, r.Partition, want)) {
+	if p, n, ok := harness.ReadRecord(r.Value); !ok || p != r.Partition || n != want || len(r.Value) != recordSize {
 		return fmt.Errorf("record %d of partition %d is not what was sent: %.80q", want, r.Partition, r.Value)
 	}
 	l.next[r.Partition]++
@@ -261,27 +261,4 @@ func (l *load) watch(ctx context.Context, p *printer, began time.Time) error {
 		last, lastProduced, lastConsumed = now, produced, consumed
 	}
 	return nil
-}
-
-// filler is what values are padded with: text, so that a console consumer
-// shows something, and without the patterns that TLS or disks might like.
-var filler = func() string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-	var b strings.Builder
-	x := uint32(2463534242) // xorshift: the same text in every run
-	for range 8 * recordSize {
-		x ^= x << 13
-		x ^= x >> 17
-		x ^= x << 5
-		b.WriteByte(letters[x%uint32(len(letters))])
-	}
-	return b.String()
-}()
-
-// appendValue appends the value of the n-th record of a partition. Which one it
-// is can be read off its beginning and depends on every byte of its end.
-func appendValue(b []byte, partition int32, n int64) []byte {
-	b = append(b, fmt.Sprintf("record %d of partition %d ", n, partition)...)
-	at := int(n*31+int64(partition)*977) % (7 * recordSize)
-	return append(b, filler[at:at+recordSize-len(b)]...)
 }

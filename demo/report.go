@@ -18,7 +18,7 @@ import (
 
 // report looks at what happened from outside, says it, and returns everything
 // that is not as it should be.
-func report(ctx context.Context, st *stage, l *load, p *printer) error {
+func report(ctx context.Context, env *environment, l *load, p *printer) error {
 	client, err := l.client()
 	if err != nil {
 		return err
@@ -31,13 +31,14 @@ func report(ctx context.Context, st *stage, l *load, p *printer) error {
 	p.line("Records: %s produced, %s consumed in %.1f s; each exactly once, in order, unchanged.",
 		count(l.produced.Load()), count(l.consumed.Load()), l.took.Seconds())
 	check(committed(ctx, client, l.consumed.Load()))
-	read, written := st.dialer.Bytes()
+	read, written := env.dialer.Bytes()
 	p.line("Bytes:   %s from the clients to the proxy, %s back. Batches that met a partition on the move went twice.",
 		megabytes(written), megabytes(read))
 
 	p.line("")
 	p.line("Routes the proxy has learned from the cluster's answers:")
-	routes := st.proxy.learned()
+	routes, err := learnedRoutes(env.proxy)
+	check(err)
 	for _, r := range routes {
 		p.row(r.Name, "->", r.Upstream)
 	}
@@ -52,24 +53,24 @@ func report(ctx context.Context, st *stage, l *load, p *printer) error {
 	for _, t := range told {
 		p.row(t.api, strings.Join(t.addrs, "  "))
 		for _, addr := range t.addrs {
-			check(st.isOurs(addr))
+			check(env.isOurs(addr))
 		}
 	}
-	asked := st.dialer.Asked()
+	asked := env.dialer.Asked()
 	p.row("connected to", strings.Join(asked, "  "))
 	for _, addr := range asked {
-		check(st.isOurs(addr))
+		check(env.isOurs(addr))
 	}
 
 	p.line("")
-	bytes, streams := st.dialer.Scanner.Scanned()
-	if leaks := st.dialer.Err(); leaks != nil {
+	bytes, streams := env.dialer.Scanner.Scanned()
+	if leaks := env.dialer.Err(); leaks != nil {
 		check(leaks)
 	} else {
 		p.line("Proof:   all %s decrypted bytes of the clients' %d connections were searched for %q: not there.",
 			count(bytes), streams, kafkatest.Domain)
 	}
-	leak, err := around(ctx, st)
+	leak, err := around(ctx, env)
 	check(err)
 	if leak != nil {
 		p.line("Control: the same search on one connection around the proxy finds it in the first answer, at byte %d.", leak.Offset)
@@ -136,12 +137,12 @@ func told(ctx context.Context, client *kgo.Client) ([]answer, error) {
 }
 
 // isOurs checks that the address leads back to the proxy.
-func (st *stage) isOurs(addr string) error {
+func (env *environment) isOurs(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
-	if !strings.HasSuffix(host, "."+st.suffix) || port != strconv.Itoa(st.port) {
+	if !strings.HasSuffix(host, "."+env.suffix) || port != strconv.Itoa(env.port) {
 		return fmt.Errorf("a client was told of %s, which is not the proxy", addr)
 	}
 	return nil
@@ -149,13 +150,13 @@ func (st *stage) isOurs(addr string) error {
 
 // around asks a broker for metadata without the proxy, under the same scanner:
 // one that finds nothing here would prove nothing there.
-func around(ctx context.Context, st *stage) (*kafkatest.Leak, error) {
-	conn, err := st.cluster.DialTLS(nil)(ctx, "tcp", st.cluster.Bootstrap())
+func around(ctx context.Context, env *environment) (*kafkatest.Leak, error) {
+	conn, err := env.cluster.DialTLS(nil)(ctx, "tcp", env.cluster.Bootstrap())
 	if err != nil {
 		return nil, fmt.Errorf("connecting to a broker without the proxy: %w", err)
 	}
 	defer conn.Close()
-	scanned := st.cluster.Scanner().Conn(conn, "a connection around the proxy")
+	scanned := env.cluster.Scanner().Conn(conn, "a connection around the proxy")
 	request := kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrMetadataRequest(), 1)
 	if _, err := scanned.Write(request); err != nil {
 		return nil, fmt.Errorf("asking a broker without the proxy: %w", err)

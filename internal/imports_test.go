@@ -56,6 +56,14 @@ var rules = map[string]struct {
 	"internal/route": {never: []string{"crypto/tls"}, noGo: true},
 	"internal/hosts": {never: []string{"net", "os"}, noGo: true},
 	"internal/certs": {noGo: true},
+	"internal/harness": {
+		never:    []string{"testing"}, // programs use it, too
+		testOnly: true,
+	},
+	"internal/harness/procfs": {
+		others:   []string{"golang.org/x/sys/"},
+		testOnly: true,
+	},
 	"internal/kafkatest": {
 		ours:     []string{"internal/certs", "internal/kafka", "internal/route"},
 		others:   []string{"github.com/twmb/", "golang.org/x/"},

@@ -6,11 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // startBalancer starts HAProxy as a plain TCP load balancer: it knows no TLS, and gives
 // each connection to any of the proxies that say they are ready.
-func (s *scene) startBalancer(ctx context.Context, port int, copies []*proxy) (*process, error) {
+func (s *scene) startBalancer(ctx context.Context, port int, copies []*proxy) (*harness.Process, error) {
 	config := fmt.Sprintf(`defaults
 	mode tcp
 	timeout connect 1s
@@ -31,14 +34,11 @@ backend copies
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
-	b, err := start(ctx, command{Name: "haproxy", Args: []string{"haproxy", "-db", "-f", file}, Dir: s.dir})
+	b, err := harness.Start(ctx, harness.Command{Name: "haproxy", Args: []string{"haproxy", "-db", "-f", file}, Dir: s.dir})
 	if err != nil {
 		return nil, err
 	}
-	return b, watch(ctx, "waiting for HAProxy", func() error {
-		if err := b.ended(); err != nil {
-			return err
-		}
+	return b, b.Await(ctx, time.Minute, "waiting for HAProxy", func() error {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			c.Close()

@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 const (
@@ -52,7 +53,7 @@ type broker struct {
 	home                map[string]int // its ports before it moved
 	store               issued
 	starts              int
-	*process
+	*harness.Process
 }
 
 func (b *broker) jvm(heapMB int) jvm {
@@ -65,7 +66,7 @@ func (b *broker) at(listener string) string {
 
 // startCluster formats and starts the brokers and returns when they form a
 // whole cluster.
-func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*cluster, error) {
+func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string) (*cluster, error) {
 	c := &cluster{life: ctx, java: j, dir: dir}
 	var err error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -84,7 +85,11 @@ func startCluster(ctx context.Context, j *java, ports *freePorts, dir string) (*
 		}
 		b.address, b.advertised = "127.0.0.1", b.name
 		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS} {
-			b.ports[listener] = ports.take()
+			port, err := ports.Take()
+			if err != nil {
+				return nil, err
+			}
+			b.ports[listener] = port
 		}
 		if err := os.MkdirAll(b.dir, 0o755); err != nil {
 			return nil, err
@@ -145,7 +150,7 @@ func (c *cluster) seeds() []string {
 // format writes a broker's configuration and an empty log with the users in it.
 func (c *cluster) format(ctx context.Context, b *broker) error {
 	var err error
-	if b.store, err = c.ca.issue(fmt.Sprintf("broker-%d", b.id), b.name, b.movedName()); err != nil {
+	if b.store, err = c.ca.write(fmt.Sprintf("broker-%d", b.id), c.ca.Server(b.name, b.movedName())); err != nil {
 		return err
 	}
 	if err := c.configure(b); err != nil {
@@ -154,7 +159,7 @@ func (c *cluster) format(ctx context.Context, b *broker) error {
 	if err := os.WriteFile(filepath.Join(b.dir, "log4j2.properties"), []byte(brokerLogging), 0o644); err != nil {
 		return err
 	}
-	_, err = runToEnd(ctx, command{
+	_, err = harness.Run(ctx, harness.Command{
 		Name: "format",
 		Dir:  b.dir,
 		Args: c.java.brokerArgs(b.jvm(128), "kafka.tools.StorageTool", "format", "-c", "server.properties", "-t", clusterID,
@@ -263,22 +268,22 @@ rootLogger.appenderRef.console.ref = console
 
 func (c *cluster) start(b *broker) error {
 	b.starts++
-	p, err := start(c.life, command{
+	p, err := harness.Start(c.life, harness.Command{
 		Name: fmt.Sprintf("server-%d", b.starts),
 		Dir:  b.dir,
 		Args: c.java.brokerArgs(b.jvm(512), "kafka.Kafka", "server.properties"),
 	})
-	b.process = p
+	b.Process = p
 	return err
 }
 
 // whole waits until every broker is there and every partition is led by
 // somebody and fully replicated.
 func (c *cluster) whole(ctx context.Context) error {
-	return watch(ctx, "waiting for the cluster to be whole", func() error {
+	return harness.Await(ctx, "waiting for the cluster to be whole", func() error {
 		for _, b := range c.brokers {
-			if err := b.ended(); err != nil {
-				return err
+			if err := b.Alive(); err != nil {
+				return harness.Final(err)
 			}
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -305,12 +310,13 @@ func (c *cluster) whole(ctx context.Context) error {
 }
 
 // crash kills a broker as kill -9 or a power cut would.
-func (b *broker) crash() { b.kill() }
+func (b *broker) crash() { b.Kill() }
 
 // shutDown lets the broker hand over what it leads.
 func (b *broker) shutDown() error {
-	if code := b.stop(60 * time.Second); code == -1 {
-		return fmt.Errorf("broker %d had to be killed", b.id)
+	// Java's exit status after SIGTERM is not 0.
+	if err := b.Stop(60 * time.Second); errors.Is(err, harness.ErrKilled) {
+		return err
 	}
 	return nil
 }
@@ -320,9 +326,8 @@ func (b *broker) shutDown() error {
 func (c *cluster) stop() {
 	c.admin.Close()
 	for _, b := range c.brokers {
-		if b.process != nil {
-			_ = b.signal(syscall.SIGKILL)
-			<-b.done
+		if b.Process != nil {
+			b.Kill()
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 const (
@@ -84,15 +86,18 @@ func (e *eventful) setUp(ctx context.Context, copies int) error {
 	if err := e.cluster.lead(ctx, e.topic, 1, 2, 3); err != nil {
 		return err
 	}
-	port := e.ports.take()
-	nobody := fmt.Sprintf("nobody.%s:%d,", upstreamDomain, e.ports.take())
+	var port, unused int
+	if err := e.ports.TakeAll(&port, &unused); err != nil {
+		return err
+	}
+	nobody := fmt.Sprintf("nobody.%s:%d,", upstreamDomain, unused)
 	for i := range copies {
 		setup := proxySetup{Name: fmt.Sprintf("%s-%d", e.topic, i+1), Listener: e.listener, Before: nobody}
 		if copies > 1 {
 			setup.Args = []string{"--advertised-port", strconv.Itoa(port)}
 		}
 		p, err := e.startProxy(ctx, setup)
-		if p != nil && p.process != nil {
+		if p != nil && p.Process != nil {
 			e.copies = append(e.copies, p)
 		}
 		if err != nil {
@@ -141,7 +146,7 @@ func (e *eventful) setUp(ctx context.Context, copies int) error {
 
 func (e *eventful) tearDown() {
 	for _, p := range e.copies {
-		p.kill()
+		p.Kill()
 	}
 	for _, b := range e.cluster.brokers {
 		if b.address == movedAddress { // an error has been here; others need it where it was
@@ -165,7 +170,7 @@ func (e *eventful) proxies(ctx context.Context) error {
 				}
 				e.retired += n
 				if how == eventKill {
-					p.kill()
+					p.Kill()
 				} else if err := p.drain(); err != nil {
 					return err
 				}
@@ -193,11 +198,11 @@ func (e *eventful) balanced(ctx context.Context, p *proxy) error {
 	if len(e.copies) == 1 {
 		return nil
 	}
-	return watch(ctx, "waiting for the balancer to take up "+p.name, func() error {
+	return harness.Await(ctx, "waiting for the balancer to take up "+p.name, func() error {
 		// Each attempt is given to either copy.
 		address, err := e.endpoint.locate(e.endpoint.bootstrap)
 		if err != nil {
-			return final{err}
+			return harness.Final(err)
 		}
 		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
@@ -380,7 +385,7 @@ func (e *eventful) audit(ctx context.Context) (string, error) {
 		return "", err
 	}
 	lost := 0
-	if err := eachLine(e.reader.out, func(line string) {
+	if err := eachLine(e.reader.Output, func(line string) {
 		if strings.HasPrefix(line, "lost ") {
 			lost++
 		}
@@ -404,11 +409,15 @@ func (e *eventful) audit(ctx context.Context) (string, error) {
 
 // moveAway gives a broker that is down another address, other ports and another
 // name there.
-func (c *cluster) moveAway(b *broker, ports *freePorts) error {
+func (c *cluster) moveAway(b *broker, ports *harness.Ports) error {
 	b.address, b.advertised = movedAddress, b.movedName()
 	b.home, b.ports = b.ports, maps.Clone(b.ports)
 	for _, listener := range []string{listenTLS, listenSASL, listenMTLS} {
-		b.ports[listener] = ports.take()
+		port, err := ports.Take()
+		if err != nil {
+			return err
+		}
+		b.ports[listener] = port
 	}
 	return c.configure(b)
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // brokerRestart restarts a broker in the middle of producing and consuming: the
@@ -100,7 +102,7 @@ func (p *process) skip() {
 // endProducer stops a producer that runs until its standard input ends, and
 // returns how many records it sent; all of them have to be acknowledged.
 func endProducer(p *process) (sent, slowest int64, err error) {
-	p.stdin.Close()
+	p.Stdin.Close()
 	result, err := p.finish()
 	if err != nil {
 		return 0, 0, err
@@ -147,7 +149,7 @@ func (c *cluster) lead(ctx context.Context, topic string, leaders ...int32) erro
 	if err = errors.Join(err, altered.Error()); err != nil {
 		return fmt.Errorf("ordering the replicas of %s: %w", topic, err)
 	}
-	return watch(ctx, "moving the leaders of "+topic, func() error {
+	return harness.Await(ctx, "moving the leaders of "+topic, func() error {
 		// What the results say of each partition does not matter: one that is
 		// led as wanted already is an error, too.
 		if _, err := c.admin.ElectLeaders(ctx, kadm.ElectPreferredReplica, kadm.TopicsSet{topic: setOf(want)}); err != nil {

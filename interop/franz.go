@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // franzProducer sends numbered records from inside this program.
@@ -63,9 +65,9 @@ func numbered(tag string, number int64, padding int) []byte {
 // progressed waits until another 500 records are acknowledged.
 func (p *franzProducer) progressed(ctx context.Context) error {
 	before := p.acked.Load()
-	return watch(ctx, "waiting for the franz-go producer to go on", func() error {
+	return harness.Await(ctx, "waiting for the franz-go producer to go on", func() error {
 		if failure := p.failure.Load(); failure != nil {
-			return final{*failure}
+			return harness.Final(*failure)
 		}
 		if more := p.acked.Load() - before; more < 500 {
 			return fmt.Errorf("%d records acknowledged since", more)
@@ -170,9 +172,9 @@ func (c *franzConsumer) run(ctx context.Context) (*tally, error) {
 // progressed waits until another 500 records have come.
 func (c *franzConsumer) progressed(ctx context.Context) error {
 	before := c.distinct.Load()
-	return watch(ctx, "waiting for the franz-go consumer to go on", func() error {
+	return harness.Await(ctx, "waiting for the franz-go consumer to go on", func() error {
 		if failure := c.failure.Load(); failure != nil {
-			return final{*failure}
+			return harness.Final(*failure)
 		}
 		if more := c.distinct.Load() - before; more < 500 {
 			return fmt.Errorf("%d records consumed since", more)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // python is what the librdkafka clients run on: an interpreter, the wheel that
@@ -30,14 +32,14 @@ const pythonMissing = "the librdkafka clients need Python 3 with pip and a C com
 func (s *software) python(ctx context.Context, dir string) (*python, error) {
 	source := filepath.Join(s.root, "interop", "python")
 	p := &python{client: filepath.Join(source, "client.py"), names: filepath.Join(dir, "names.so")}
-	about, err := runToEnd(ctx, command{Name: "python-version", Dir: dir,
+	about, err := harness.Run(ctx, harness.Command{Name: "python-version", Dir: dir,
 		Args: []string{"python3", "-c", "import sys; print(sys.executable); print(sys.version)"}})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", pythonMissing, err)
 	}
 	p.interpreter, _, _ = strings.Cut(about, "\n")
 	cc := []string{"cc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", p.names, filepath.Join(source, "names.c"), "-ldl"}
-	if _, err := runToEnd(ctx, command{Args: cc, Dir: dir}); err != nil {
+	if _, err := harness.Run(ctx, harness.Command{Args: cc, Dir: dir}); err != nil {
 		return nil, fmt.Errorf("%s: %w", pythonMissing, err)
 	}
 	p.packages, err = s.wheels(ctx, p, filepath.Join(source, "requirements.txt"), about, dir)
@@ -62,7 +64,7 @@ func (s *software) wheels(ctx context.Context, p *python, requirements, about, d
 		if err := os.RemoveAll(partial); err != nil {
 			return "", err
 		}
-		_, err := runToEnd(ctx, command{Name: fmt.Sprintf("pip-%d", attempt), Args: pip, Dir: dir})
+		_, err := harness.Run(ctx, harness.Command{Name: fmt.Sprintf("pip-%d", attempt), Args: pip, Dir: dir})
 		if err == nil {
 			return folder, os.Rename(partial, folder)
 		}
@@ -94,7 +96,7 @@ func (s *scene) startLibrdkafka(ctx context.Context, e *endpoint, settings []str
 	}
 	line := append([]string{"env", "LD_PRELOAD=" + p.names, "INTEROP_HOSTS=" + e.hosts, "PYTHONPATH=" + p.packages,
 		p.interpreter, p.client, subcommand, path}, args...)
-	return start(ctx, command{Name: name, Args: line, Dir: s.dir, Lines: true})
+	return start(ctx, harness.Command{Name: name, Args: line, Dir: s.dir})
 }
 
 func (e *endpoint) isSASL() bool { return slices.Contains(e.settings, "security.protocol=SASL_SSL") }
@@ -124,9 +126,9 @@ var librdkafkaTrouble = regexp.MustCompile(`PROTOERR|PROTOUFLOW|[Pp]arse failure
 func untroubled(clients ...*process) error {
 	var problems []error
 	for _, p := range clients {
-		err := eachLine(p.out, func(line string) {
+		err := eachLine(p.Output, func(line string) {
 			if librdkafkaTrouble.MatchString(line) && !strings.Contains(line, "truncated response from broker (ok)") && len(problems) < 5 {
-				problems = append(problems, fmt.Errorf("%s: %.400s", p.name, line))
+				problems = append(problems, fmt.Errorf("%s: %.400s", p.Name, line))
 			}
 		})
 		problems = append(problems, err)
@@ -152,7 +154,7 @@ func (s *scene) librdkafkaVerifies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer p.kill()
+	defer p.Kill()
 	if _, err = p.expect("progress"); !strings.Contains(fmt.Sprint(err), "certificate verify failed") {
 		return fmt.Errorf("librdkafka was to refuse a certificate for another name, got %w", err)
 	}

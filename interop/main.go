@@ -20,23 +20,51 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
-func main() {
-	os.Exit(run())
-}
+var program = harness.Program{Name: "interop", Do: func(ctx context.Context, args []string, stdout io.Writer) error {
+	o, err := parse(args, stdout)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		for _, s := range scenarios {
+			fmt.Fprintln(stdout, s.name)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the run took longer than --timeout %s", o.timeout))
+	defer cancel()
+	ctx = endWithParent(ctx)
+	work, err := os.MkdirTemp("", "kafka-sni-proxy-interop-")
+	if err != nil {
+		return err
+	}
+	if err := interop(ctx, o, work); err != nil {
+		return fmt.Errorf("%w\n\nlogs are in %s", err, work)
+	}
+	if o.keep {
+		fmt.Fprintln(stdout, "logs are in", work)
+		return nil
+	}
+	return os.RemoveAll(work)
+}}
+
+func main() { program.Main() }
 
 // options are the command line.
 type options struct {
 	filter  *regexp.Regexp
+	list    bool
 	timeout time.Duration
 	keep    bool
 	direct  bool
@@ -44,49 +72,22 @@ type options struct {
 	rounds  int
 }
 
-func run() int {
-	var o options
-	pattern := flag.String("run", "", "play only the scenarios whose name matches this `regexp`")
-	list := flag.Bool("list", false, "list the scenarios and end")
-	flag.DurationVar(&o.timeout, "timeout", 40*time.Minute, "end the whole run after this `time`")
-	flag.BoolVar(&o.keep, "keep", false, "keep the work folder, with all logs, after a good run too")
-	flag.BoolVar(&o.direct, "direct", false, "connect clients to the brokers instead of the proxy")
-	flag.IntVar(&o.records, "perf-records", 1_000_000, "how many records of 1000 bytes the perf tools send and read")
-	flag.IntVar(&o.rounds, "event-rounds", 1, "how many times everything happens in the events-… scenarios")
-	flag.Parse()
-	var err error
-	if o.filter, err = regexp.Compile(*pattern); err != nil || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "interop: --run wants a regular expression, and nothing follows the flags:", err)
-		return 2
+func parse(args []string, stdout io.Writer) (o options, err error) {
+	fs := flag.NewFlagSet("interop", flag.ContinueOnError)
+	pattern := fs.String("run", "", "run only the scenarios whose name matches this `regexp`")
+	fs.BoolVar(&o.list, "list", false, "list the scenarios and end")
+	fs.DurationVar(&o.timeout, "timeout", 40*time.Minute, "end the whole run after this `time`")
+	fs.BoolVar(&o.keep, "keep", false, "keep the work folder, with all logs, after a good run, too")
+	fs.BoolVar(&o.direct, "direct", false, "connect clients to the brokers instead of the proxy")
+	fs.IntVar(&o.records, "perf-records", 1_000_000, "`number` of records of 1000 bytes that the perf tools send and read")
+	fs.IntVar(&o.rounds, "event-rounds", 1, "how many `times` everything happens in the events-… scenarios")
+	if err := harness.ParseFlags(fs, "Runs real Kafka clients through kafka-sni-proxy against a real Apache Kafka cluster.", args, stdout); err != nil {
+		return o, err
 	}
-	if *list {
-		for _, s := range scenarios {
-			fmt.Println(s.name)
-		}
-		return 0
+	if o.filter, err = regexp.Compile(*pattern); err != nil {
+		return o, harness.Usagef("--run: %v", err)
 	}
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, fmt.Errorf("the run took longer than --timeout %s", o.timeout))
-	defer cancel()
-	ctx = endWithParent(ctx)
-
-	work, err := os.MkdirTemp("", "kafka-sni-proxy-interop-")
-	if err == nil {
-		err = interop(ctx, o, work)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "\ninterop: %s\n\nlogs are in %s\n", err, work)
-		return 1
-	}
-	if o.keep {
-		fmt.Println("logs are in", work)
-	} else if err := os.RemoveAll(work); err != nil {
-		fmt.Fprintln(os.Stderr, "interop:", err)
-		return 1
-	}
-	return 0
+	return o, nil
 }
 
 // endWithParent ends the run when the program that started it is gone: `go

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"kafka-sni-proxy/internal/harness/procfs"
 )
 
 // perfRun is what the two perf tools say of one way to the cluster.
@@ -141,23 +142,9 @@ func (p *proxy) cpu() (time.Duration, error) {
 	if p == nil {
 		return 0, nil
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if errors.Is(err, os.ErrNotExist) {
+	used, err := procfs.Read(p.PID())
+	if errors.Is(err, errors.ErrUnsupported) {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	// The name in parentheses may hold anything; utime and stime are the 12th
-	// and 13th fields after it, in ticks of 10 ms (proc(5)).
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks time.Duration
-	for _, field := range fields[11:13] {
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			return 0, err
-		}
-		ticks += time.Duration(n)
-	}
-	return ticks * 10 * time.Millisecond, nil
+	return used.CPU, err
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // Versions are named in maven/*/pom.xml; these are for messages, and for the
@@ -45,20 +47,10 @@ func provision(ctx context.Context, root, work string) (*software, error) {
 		return nil, err
 	}
 	javac := append([]string{"javac", "-Xlint:all", "-Werror", "-d", s.classes, "-cp", filepath.Join(s.clients, "*")}, sources...)
-	if _, err := runToEnd(ctx, command{Args: javac, Dir: work}); err != nil {
+	if _, err := harness.Run(ctx, harness.Command{Args: javac, Dir: work}); err != nil {
 		return nil, err
 	}
 	return s, nil
-}
-
-// buildProxy builds the binary as `make build` does.
-func (s *software) buildProxy(ctx context.Context, work string) error {
-	_, err := runToEnd(ctx, command{
-		Name: "go-build",
-		Args: []string{"env", "CGO_ENABLED=0", "go", "build", "-C", s.root, "-o", s.proxy, "./cmd/kafka-sni-proxy"},
-		Dir:  work,
-	})
-	return err
 }
 
 func (s *software) jars(ctx context.Context, work, name string) (string, error) {
@@ -80,7 +72,7 @@ func (s *software) jars(ctx context.Context, work, name string) (string, error) 
 	// Without -U Maven remembers a failure and does not try again for a day.
 	mvn := []string{"mvn", "-B", "-q", "-U", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + partial}
 	for attempt := 1; ; attempt++ {
-		_, err := runToEnd(ctx, command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
+		_, err := harness.Run(ctx, harness.Command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
 		if err == nil {
 			return folder, os.Rename(partial, folder)
 		}

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // suffix is the domain under which clients see the cluster.
@@ -28,7 +30,7 @@ func generateCerts(ctx context.Context, s *software, dir string) (*proxyCerts, e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	_, err := runToEnd(ctx, command{Name: "generate-certs", Dir: dir, Args: []string{s.proxy, "--sni-suffix", suffix, "--generate-certs"}})
+	_, err := harness.Run(ctx, harness.Command{Name: "generate-certs", Dir: dir, Args: []string{s.proxy, "--sni-suffix", suffix, "--generate-certs"}})
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func (c *proxyCerts) path(file string) string { return filepath.Join(c.dir, file
 
 // proxy is one running kafka-sni-proxy, and the tap in front of it if it has one.
 type proxy struct {
-	*process
+	*harness.Process
 	name   string
 	dir    string
 	args   []string
@@ -72,7 +74,10 @@ type proxySetup struct {
 
 // startProxy starts a proxy and waits until it says that it is ready.
 func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error) {
-	p := &proxy{name: setup.Name, dir: s.proxyDir, port: s.ports.take(), admin: s.ports.take()}
+	p := &proxy{name: setup.Name, dir: s.proxyDir}
+	if err := s.ports.TakeAll(&p.port, &p.admin); err != nil {
+		return nil, err
+	}
 	hosts := filepath.Join(p.dir, "upstream-hosts")
 	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"+movedAddress+" *."+movedDomain+"\n"), 0o644); err != nil {
 		return nil, err
@@ -89,7 +94,11 @@ func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error
 		"--log-level", "debug",
 	}, setup.Args...)
 	if setup.Tapped {
-		if err := p.startTap(ctx, s.certs, s.ports.take()); err != nil {
+		port, err := s.ports.Take()
+		if err != nil {
+			return nil, err
+		}
+		if err := p.startTap(ctx, s.certs, port); err != nil {
 			return nil, err
 		}
 		p.args = append(p.args, "--advertised-port", fmt.Sprint(p.clientPort()))
@@ -100,36 +109,21 @@ func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error
 func (p *proxy) start(ctx context.Context) error {
 	p.starts++
 	var err error
-	p.process, err = start(ctx, command{Name: fmt.Sprintf("proxy-%s-%d", p.name, p.starts), Dir: p.dir, Args: p.args})
+	p.Process, err = harness.Start(ctx, harness.Command{Name: fmt.Sprintf("proxy-%s-%d", p.name, p.starts), Dir: p.dir, Args: p.args})
 	if err != nil {
 		return err
 	}
-	return watch(ctx, "waiting for the proxy to be ready", func() error {
-		if err := p.ended(); err != nil {
-			return err
-		}
-		return p.ready(ctx)
-	})
+	return p.Await(ctx, time.Minute, "waiting for the proxy to be ready", func() error { return p.ready(ctx) })
 }
 
 // drain tells the proxy to end and wants it to say that it went in good order.
-func (p *proxy) drain() error {
-	if code := p.process.stop(40 * time.Second); code != 0 {
-		return fmt.Errorf("proxy %s ended with status %d instead of 0 when told to; the end of its log:\n%s", p.name, code, lastLines(p.out, 5))
-	}
-	return nil
-}
+func (p *proxy) drain() error { return p.Stop(40 * time.Second) }
 
 func (p *proxy) startTap(ctx context.Context, certs *proxyCerts, port int) error {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	var err error
+	p.tap, err = newTap(fmt.Sprintf("127.0.0.1:%d", port), certs, &tls.Config{RootCAs: certs.pool}, fmt.Sprintf("127.0.0.1:%d", p.port))
 	if err != nil {
 		return err
-	}
-	p.tap = &tap{
-		listener: listener,
-		server:   &tls.Config{Certificates: []tls.Certificate{certs.server}},
-		client:   &tls.Config{RootCAs: certs.pool},
-		target:   fmt.Sprintf("127.0.0.1:%d", p.port),
 	}
 	go p.tap.serve(ctx)
 	return nil

@@ -22,7 +22,7 @@ func proxyRestart(behindSASL bool) func(context.Context, *scene) (string, error)
 		if err != nil {
 			return "", err
 		}
-		defer p.kill()
+		defer p.Kill()
 		defer p.tap.stop()
 		e := like.with()
 		e.bootstrap = fmt.Sprintf("bootstrap.%s:%d", suffix, p.clientPort())

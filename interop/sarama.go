@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // saramaConfig is what Sarama's clients have in common. Its own TLS is used:
@@ -133,9 +135,9 @@ func (p *saramaProducer) progressed(ctx context.Context) error {
 // another500 waits until a count is 500 higher than now.
 func another500(ctx context.Context, who string, count *atomic.Int64, failure *atomic.Pointer[error]) error {
 	before := count.Load()
-	return watch(ctx, "waiting for "+who+" to go on", func() error {
+	return harness.Await(ctx, "waiting for "+who+" to go on", func() error {
 		if failed := failure.Load(); failed != nil {
-			return final{*failed}
+			return harness.Final(*failed)
 		}
 		if more := count.Load() - before; more < 500 {
 			return fmt.Errorf("%d records since", more)
@@ -198,10 +200,10 @@ func (s *scene) startSaramaConsumer(ctx context.Context, e *endpoint, topic stri
 		var partition sarama.PartitionConsumer
 		// Right after an election a leader does not know its offsets yet; what
 		// other clients ask again for by themselves, Sarama leaves to its user.
-		err := watch(ctx, "asking for the first offset", func() (err error) {
+		err := harness.Await(ctx, "asking for the first offset", func() (err error) {
 			partition, err = consumer.ConsumePartition(topic, number, sarama.OffsetOldest)
 			if err != nil && !errors.Is(err, sarama.ErrOffsetNotAvailable) && !errors.Is(err, sarama.ErrNotLeaderForPartition) {
-				return final{err}
+				return harness.Final(err)
 			}
 			return err
 		})

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // scenarios are played in this order. None needs another one to have been
@@ -111,7 +113,7 @@ func oldClient(ctx context.Context, s *scene) (string, error) {
 	}
 	// It cannot read a trust store in PEM.
 	store := filepath.Join(s.dir, "ca.p12")
-	_, err := runToEnd(ctx, command{Dir: s.dir, Args: []string{"keytool", "-importcert", "-noprompt", "-alias", "ca",
+	_, err := harness.Run(ctx, harness.Command{Dir: s.dir, Args: []string{"keytool", "-importcert", "-noprompt", "-alias", "ca",
 		"-file", s.tapped.ca, "-keystore", store, "-storetype", "PKCS12", "-storepass", "changeit"}})
 	if err != nil {
 		return "", err
@@ -288,7 +290,7 @@ func admin(ctx context.Context, s *scene) (string, error) {
 		word, rest, _ := strings.Cut(line, " ")
 		said[word] = append(said[word], rest)
 	}
-	if err := p.wait(); err != nil {
+	if err := p.Wait(); err != nil {
 		return "", err
 	}
 	var problems []error

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // scenario is one row of the table.
@@ -37,7 +39,7 @@ type stage struct {
 	java        *java
 	cluster     *cluster
 	certs       *proxyCerts
-	ports       *freePorts
+	ports       *harness.Ports
 	proxies     map[string]*proxy
 	proxyDir    string // of their logs
 	perfRecords int
@@ -94,7 +96,7 @@ func (s *scene) startJava(ctx context.Context, e *endpoint, subcommand string, a
 		program = s.java.oldClientArgs
 	}
 	line := program(v, "Main", append([]string{subcommand, properties}, args...)...)
-	return start(ctx, command{Name: file, Args: line, Dir: dir, Lines: true})
+	return start(ctx, harness.Command{Name: file, Args: line, Dir: dir})
 }
 
 // runJava runs one of our Java clients to its end and returns its last line.
@@ -126,7 +128,7 @@ func (s *scene) tool(ctx context.Context, e *endpoint, class string, args ...str
 		// It uses inner parts of the client that the newer one no longer has.
 		line = s.java.brokerClientArgs(v, class, args...)
 	}
-	return runToEnd(ctx, command{Name: file, Args: line, Dir: dir})
+	return harness.Run(ctx, harness.Command{Name: file, Args: line, Dir: dir})
 }
 
 // expect reads the program's lines until one starts with a word, and returns
@@ -137,21 +139,21 @@ func (p *process) expect(word string) (string, error) {
 			return strings.TrimSpace(rest), nil
 		}
 		if strings.HasPrefix(line, "failed ") {
-			return "", fmt.Errorf("%s: %s", p.name, line)
+			return "", fmt.Errorf("%s: %s", p.Name, line)
 		}
 	}
-	if err := p.wait(); err != nil {
+	if err := p.Wait(); err != nil {
 		return "", fmt.Errorf("before it said %q: %w", word, err)
 	}
-	return "", fmt.Errorf("%s ended without saying %q", p.name, word)
+	return "", fmt.Errorf("%s ended without saying %q", p.Name, word)
 }
 
 // log is where a Java client of ours writes its log.
-func (p *process) log() string { return strings.TrimSuffix(p.out, ".out") + ".log" }
+func (p *process) log() string { return strings.TrimSuffix(p.Output, ".out") + ".log" }
 
 // order sends one line to the program's standard input.
 func (p *process) order(format string, args ...any) error {
-	_, err := fmt.Fprintf(p.stdin, format+"\n", args...)
+	_, err := fmt.Fprintf(p.Stdin, format+"\n", args...)
 	return err
 }
 
@@ -163,7 +165,7 @@ func (p *process) finish() (string, error) {
 	}
 	for range p.lines {
 	}
-	return result, p.wait()
+	return result, p.Wait()
 }
 
 // figure takes one number out of "records=10 distinct=10".

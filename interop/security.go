@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // certificates checks what --generate-certs has written with others' eyes:
@@ -18,14 +20,14 @@ import (
 // they are.
 func certificates(ctx context.Context, s *scene) (string, error) {
 	for purpose, file := range map[string]string{"sslserver": "server.pem", "sslclient": "client.pem"} {
-		output, err := runToEnd(ctx, command{Name: "openssl-" + purpose, Dir: s.dir, Args: []string{
+		output, err := harness.Run(ctx, harness.Command{Name: "openssl-" + purpose, Dir: s.dir, Args: []string{
 			"openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", s.certs.path("ca.pem"), s.certs.path(file)}})
 		if err != nil || !strings.Contains(output, ": OK") {
 			return "", fmt.Errorf("openssl verify %s: %s: %w", file, output, err)
 		}
 	}
 	for _, name := range underSuffix("bootstrap", "b0", "b4711") {
-		_, err := runToEnd(ctx, command{Name: "openssl-" + name, Dir: s.dir, Args: []string{
+		_, err := harness.Run(ctx, harness.Command{Name: "openssl-" + name, Dir: s.dir, Args: []string{
 			"openssl", "verify", "-verify_hostname", name, "-CAfile", s.certs.path("ca.pem"), s.certs.path("server.pem")}})
 		if err != nil {
 			return "", err
@@ -40,7 +42,7 @@ func certificates(ctx context.Context, s *scene) (string, error) {
 	}
 	v := jvm{HeapMB: 256, Short: true, Hosts: s.mtls.hosts, Log: filepath.Join(s.dir, "generated-settings.log")}
 	port := s.proxies["mtls"].clientPort()
-	output, err := runToEnd(ctx, command{Name: "generated-settings", Dir: s.certs.dir, Args: s.java.clientArgs(v, "org.apache.kafka.tools.TopicCommand",
+	output, err := harness.Run(ctx, harness.Command{Name: "generated-settings", Dir: s.certs.dir, Args: s.java.clientArgs(v, "org.apache.kafka.tools.TopicCommand",
 		"--bootstrap-server", fmt.Sprintf("bootstrap.%s:%d", suffix, port), "--command-config", s.certs.path("client.properties"), "--list")})
 	if err != nil {
 		return "", fmt.Errorf("a Java client with the generated client.properties: %w\n%s\nthe settings:\n%s", err, output, settings)
@@ -67,7 +69,7 @@ func clientMTLS(ctx context.Context, s *scene) (string, error) {
 		return "", err
 	}
 
-	stranger, err := s.cluster.ca.issue("stranger")
+	stranger, err := s.cluster.ca.write("stranger", s.cluster.ca.Client("stranger"))
 	if err != nil {
 		return "", err
 	}
@@ -93,13 +95,13 @@ func (s *scene) refused(ctx context.Context, e *endpoint, topic, kind string) er
 		if _, err := p.finish(); err == nil {
 			return fmt.Errorf("the %s client was let in", subcommand[0])
 		}
-		<-p.done
-		output, err := os.ReadFile(p.out)
+		<-p.Done()
+		output, err := os.ReadFile(p.Output)
 		if err != nil {
 			return err
 		}
 		if !strings.Contains(string(output), kind) {
-			return fmt.Errorf("the %s client ended without %s; it said:\n%s", subcommand[0], kind, lastLines(p.out, 8))
+			return fmt.Errorf("the %s client ended without %s; it said:\n%s", subcommand[0], kind, p.Tail(8))
 		}
 	}
 	return nil
@@ -183,24 +185,18 @@ func saslWrongPassword(ctx context.Context, s *scene) (string, error) {
 // tapBroker reads through a tap what a broker answers to a Metadata request,
 // and returns the upstream names in it.
 func (s *scene) tapBroker(ctx context.Context) ([]string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	// The names asked for are the proxy's, the certificate shown is the broker's.
+	target := fmt.Sprintf("127.0.0.1:%d", s.cluster.brokers[0].ports[listenTLS])
+	t, err := newTap("127.0.0.1:0", s.certs, &tls.Config{InsecureSkipVerify: true}, target)
 	if err != nil {
 		return nil, err
-	}
-	b := s.cluster.brokers[0]
-	t := &tap{
-		listener: listener,
-		server:   &tls.Config{Certificates: []tls.Certificate{s.certs.server}},
-		// The names asked for are the proxy's, the certificate shown is the broker's.
-		client: &tls.Config{InsecureSkipVerify: true},
-		target: fmt.Sprintf("127.0.0.1:%d", b.ports[listenTLS]),
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	go t.serve(ctx)
 	defer t.stop()
 	defer cancel()
 	e := *s.tls
-	_, port, err := net.SplitHostPort(listener.Addr().String())
+	_, port, err := net.SplitHostPort(t.listener.Addr().String())
 	if err != nil {
 		return nil, err
 	}

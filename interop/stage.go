@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // setStage provides software, certificates, the cluster and the proxies. What
@@ -19,7 +21,7 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 		return s, err
 	}
 	s.java = &java{software: software}
-	s.ports = newFreePorts()
+	s.ports = new(harness.Ports)
 	if s.cluster, err = startCluster(ctx, s.java, s.ports, filepath.Join(work, "cluster")); err != nil {
 		return s, err
 	}
@@ -30,14 +32,14 @@ func setStage(ctx context.Context, o options, root, work string) (*stage, error)
 		return s, nil
 	}
 
-	if err := software.buildProxy(ctx, work); err != nil {
+	if software.proxy, err = harness.Build(ctx, harness.BuildOptions{Dir: work}); err != nil {
 		return s, err
 	}
 	s.proxyDir = filepath.Join(work, "proxies")
 	if s.certs, err = generateCerts(ctx, software, filepath.Join(s.proxyDir, "certs")); err != nil {
 		return s, err
 	}
-	upstream, err := s.cluster.ca.issue("proxy")
+	upstream, err := s.cluster.ca.write("proxy", s.cluster.ca.Client("proxy"))
 	if err != nil {
 		return s, err
 	}
@@ -87,11 +89,11 @@ func underSuffix(labels ...string) []string {
 func (s *stage) strike(ctx context.Context) error {
 	var problems []error
 	for _, p := range s.proxies {
-		if p.process != nil && ctx.Err() == nil {
+		if p.Process != nil && ctx.Err() == nil {
 			problems = append(problems, p.drain())
 		}
-		if p.process != nil {
-			p.kill()
+		if p.Process != nil {
+			p.Kill()
 		}
 		if p.tap != nil {
 			p.tap.stop()

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // steadyProducer is a franz-go producer that sends a record to each partition
@@ -129,12 +131,12 @@ func (g *steadyGroup) end(ctx context.Context, sent int64) (string, error) {
 	figures := func() string {
 		return fmt.Sprintf("records=%d distinct=%d duplicates=%d lost-partitions=%d", g.tally.records, g.tally.distinct, g.tally.records-g.tally.distinct, g.lost.Load())
 	}
-	err := watch(ctx, "waiting for the franz-go group to have read everything", func() error {
+	err := harness.Await(ctx, "waiting for the franz-go group to have read everything", func() error {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		switch {
 		case g.err != nil:
-			return final{g.err}
+			return harness.Final(g.err)
 		case g.tally.distinct < sent:
 			return fmt.Errorf("%s of %d", figures(), sent)
 		}

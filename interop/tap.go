@@ -4,13 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+
+	"kafka-sni-proxy/internal/kafkatest"
 )
 
 // tap stands between clients and a proxy and reads every decrypted byte that
@@ -22,12 +23,27 @@ type tap struct {
 	client    *tls.Config // towards the proxy
 	target    string
 	bytes     atomic.Int64
-	allow     atomic.Bool             // leakScanner.AllowConfigs for connections from now on
+	allow     atomic.Bool             // connections from now on may tell configurations: see newScanner
+	strict    *kafkatest.Scanner      // of the others
+	lenient   *kafkatest.Scanner      // of those
 	witness   atomic.Pointer[witness] // of connections from now on; nil: none
 	waitGroup sync.WaitGroup
+}
 
-	mu    sync.Mutex
-	found []string
+// newTap listens where clients connect to; serve does the rest.
+func newTap(address string, certs *proxyCerts, client *tls.Config, target string) (*tap, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &tap{
+		listener: listener,
+		server:   &tls.Config{Certificates: []tls.Certificate{certs.server}},
+		client:   client,
+		target:   target,
+		strict:   newScanner(false),
+		lenient:  newScanner(true),
+	}, nil
 }
 
 // serve runs until the listener is closed, and then cuts what still runs: a
@@ -74,13 +90,12 @@ func (t *tap) relay(ctx context.Context, raw net.Conn) error {
 	defer up.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close(); up.Close() })()
 
-	scanner := &leakScanner{AllowConfigs: t.allow.Load(), Report: func(leak string) {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.found = append(t.found, fmt.Sprintf("on a connection to %s: %s", name, leak))
-	}}
+	scanner := t.strict
+	if t.allow.Load() {
+		scanner = t.lenient
+	}
 	ends := [2]end{{down, raw.(*net.TCPConn)}, {up, up.NetConn().(*net.TCPConn)}}
-	fromClient, toClient := io.Discard, io.MultiWriter(scanner, (*counter)(&t.bytes))
+	fromClient, toClient := io.Discard, io.MultiWriter(scanner.Writer("a connection to "+name), (*counter)(&t.bytes))
 	if w := t.witness.Load(); w != nil {
 		requests, responses := w.conversation()
 		fromClient, toClient = requests, io.MultiWriter(toClient, responses)
@@ -116,11 +131,7 @@ func pass(to, from end, read io.Reader) error {
 
 // takeLeaks returns what was found since it was last asked.
 func (t *tap) takeLeaks() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	found := t.found
-	t.found = nil
-	return found
+	return words(append(t.strict.Take(), t.lenient.Take()...))
 }
 
 type counter atomic.Int64

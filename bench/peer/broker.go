@@ -8,6 +8,8 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+
+	"kafka-sni-proxy/internal/harness"
 )
 
 // BrokerOptions says how the broker stand-in is to run.
@@ -41,11 +43,7 @@ func RunBroker(o BrokerOptions, stdin io.Reader, stdout io.Writer) error {
 		produced: produced(),
 		answers:  map[string][]byte{},
 	}
-	ln, err := listen(o.Address, stdout)
-	if err != nil {
-		return err
-	}
-	return accept(ln, stdin, b.serve)
+	return harness.ServeRole(o.Address, stdin, stdout, b.serve)
 }
 
 type broker struct {

@@ -2,9 +2,6 @@ package peer
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"os"
 	"path/filepath"
 
@@ -16,14 +13,8 @@ import (
 // names, into a folder. They are valid for a day.
 func WriteCertificates(dir, proxy, broker string) error {
 	authority := kafkatest.NewAuthority("bench")
-	proxyCert, proxyKey, err := encode(authority.Server(proxy))
-	if err != nil {
-		return err
-	}
-	brokerCert, brokerKey, err := encode(authority.Server(broker))
-	if err != nil {
-		return err
-	}
+	proxyCert, proxyKey := kafkatest.EncodeKeyPair(authority.Server(proxy))
+	brokerCert, brokerKey := kafkatest.EncodeKeyPair(authority.Server(broker))
 	for name, content := range map[string][]byte{
 		CAFile:         authority.PEM(),
 		ProxyCertFile:  append(bytes.Clone(proxyCert), proxyKey...),
@@ -36,13 +27,4 @@ func WriteCertificates(dir, proxy, broker string) error {
 		}
 	}
 	return nil
-}
-
-func encode(c tls.Certificate) (cert, key []byte, err error) {
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	if err != nil {
-		return nil, nil, err
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }

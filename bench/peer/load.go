@@ -7,10 +7,13 @@ import (
 	"io"
 	"net"
 	"net/rpc"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"kafka-sni-proxy/internal/certs"
 )
 
 // Target is where clients connect to, and the name they ask for.
@@ -30,7 +33,7 @@ type LoadOptions struct {
 // RunLoad is the load client. It does what its parent asks it for over stdin
 // and stdout, see [Client], and ends when stdin does.
 func RunLoad(o LoadOptions, stdin io.ReadCloser, stdout io.WriteCloser) error {
-	roots, err := pool(o.Dir)
+	roots, err := certs.LoadPool(filepath.Join(o.Dir, CAFile))
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,9 @@ package peer
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 )
 
@@ -143,58 +138,6 @@ func (w *wire) Close() error {
 // and costs several times as much, and would choose it only between two
 // programs in Go: those could not be compared with the others.
 var curves = []tls.CurveID{tls.X25519, tls.CurveP256}
-
-func pool(dir string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(filepath.Join(dir, CAFile))
-	if err != nil {
-		return nil, err
-	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("no certificate in %s", CAFile)
-	}
-	return p, nil
-}
-
-// listen opens the port of a role and tells the parent about it.
-func listen(address string, stdout io.Writer) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := fmt.Fprintln(stdout, ln.Addr()); err != nil {
-		ln.Close()
-		return nil, err
-	}
-	return ln, nil
-}
-
-// accept serves connections until the parent closes stdin, or is gone.
-func accept(ln net.Listener, stdin io.Reader, serve func(net.Conn)) error {
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				failed <- err
-				return
-			}
-			go serve(c)
-		}
-	}()
-	parent := make(chan struct{})
-	go func() {
-		io.Copy(io.Discard, stdin)
-		close(parent)
-	}()
-	select {
-	case <-parent:
-		ln.Close()
-		return nil
-	case err := <-failed:
-		return fmt.Errorf("accept: %w", err)
-	}
-}
 
 // errFrame is a frame that cannot be: the stream has been damaged on its way.
 var errFrame = errors.New("damaged frame")

@@ -6,6 +6,9 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+
+	"kafka-sni-proxy/internal/certs"
+	"kafka-sni-proxy/internal/harness"
 )
 
 // RelayOptions says how the naive relay is to run.
@@ -27,17 +30,13 @@ func RunRelay(o RelayOptions, stdin io.Reader, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	roots, err := pool(o.Dir)
+	roots, err := certs.LoadPool(filepath.Join(o.Dir, CAFile))
 	if err != nil {
 		return err
 	}
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
 	client := &tls.Config{RootCAs: roots, ServerName: o.Upstream.ServerName}
-	ln, err := listen("127.0.0.1:0", stdout)
-	if err != nil {
-		return err
-	}
-	return accept(ln, stdin, func(down net.Conn) {
+	return harness.ServeRole("127.0.0.1:0", stdin, stdout, func(down net.Conn) {
 		defer down.Close()
 		if o.Plain {
 			if up, err := net.Dial("tcp", o.Upstream.Address); err == nil {

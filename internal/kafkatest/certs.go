@@ -8,9 +8,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -88,6 +91,31 @@ func (a *Authority) ClientConfig(certs ...tls.Certificate) *tls.Config {
 		Certificates: certs,
 		MinVersion:   tls.VersionTLS12,
 	}
+}
+
+// EncodeKeyPair returns a certificate and its key as PEM files would hold them.
+func EncodeKeyPair(pair tls.Certificate) (cert, key []byte) {
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		panic(fmt.Sprintf("kafkatest: encoding a key: %v", err))
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// WriteKeyPair writes name.pem and name_key.pem into a folder. Each takes the
+// place of an older one at once, the key first: who watches the certificate's file
+// finds its key there.
+func WriteKeyPair(dir, name string, pair tls.Certificate) error {
+	cert, key := EncodeKeyPair(pair)
+	replace := func(file string, content []byte) error {
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(path+".new", path)
+	}
+	return errors.Join(replace(name+"_key.pem", key), replace(name+".pem", cert))
 }
 
 func (a *Authority) leaf(template *x509.Certificate) tls.Certificate {

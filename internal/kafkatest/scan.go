@@ -17,6 +17,11 @@ import (
 // The words are compared byte for byte: Kafka's strings are UTF-8 and brokers
 // send a name as it was configured. Compressed record batches are opaque to it.
 type Scanner struct {
+	// Except, when not nil, is asked about each word that was found, with up to
+	// 512 bytes that come before it. Where it is true the word may be there. It
+	// is set before the first use.
+	Except func(before []byte) bool
+
 	words   [][]byte
 	keep    int // how many bytes of the past a stream holds on to
 	scanned atomic.Int64
@@ -27,6 +32,9 @@ type Scanner struct {
 	mu    sync.Mutex
 	leaks []*Leak
 }
+
+// lookBack is how much Except is shown.
+const lookBack = 512
 
 // around is how many bytes before and after a leak its report shows, as far as
 // they are at hand.
@@ -84,6 +92,20 @@ func (s *Scanner) Reader(r io.Reader, name string) io.Reader {
 	return &stream{s: s, r: r, name: name}
 }
 
+// Writer returns a writer that scans what is written to it, in pieces cut
+// anywhere, and takes everything: what is found is in [Scanner.Leaks]. One
+// goroutine at a time writes.
+func (s *Scanner) Writer(name string) io.Writer {
+	s.streams.Add(1)
+	return &stream{s: s, name: name}
+}
+
+// Write implements [io.Writer] for a stream that is written.
+func (t *stream) Write(p []byte) (int, error) {
+	t.scan(p)
+	return len(p), nil
+}
+
 // Scanned returns how many bytes have been scanned, and in how many streams.
 func (s *Scanner) Scanned() (total, streams int64) { return s.scanned.Load(), s.streams.Load() }
 
@@ -96,6 +118,16 @@ func (s *Scanner) Leaks() []*Leak {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.leaks)
+}
+
+// Take returns what was found and forgets it, so that the next call returns what
+// has been found since.
+func (s *Scanner) Take() []*Leak {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.leaks
+	s.leaks = nil
+	return taken
 }
 
 // Err returns all leaks as one error, or nil when there was none.
@@ -133,7 +165,16 @@ func (t *stream) Read(p []byte) (int, error) {
 // scan returns the first leak that ends in p.
 func (t *stream) scan(p []byte) *Leak {
 	var first *Leak
-	found := func(word []byte, offset int64, context []byte) {
+	// start is where the word begins in p, below 0 when it began in the past.
+	found := func(word []byte, start int) {
+		before := append(bytes.Clone(t.past), p[max(0, start-lookBack):max(0, start)]...)
+		before = before[:len(before)+min(0, start)]
+		if t.s.Except != nil && t.s.Except(before[max(0, len(before)-lookBack):]) {
+			return
+		}
+		context := append(bytes.Clone(before[max(0, len(before)-around):]), word...)
+		context = append(context, p[max(0, start+len(word)):min(len(p), max(0, start+len(word)+around))]...)
+		offset := t.offset + int64(start)
 		l := &Leak{Word: string(word), Stream: t.name, Offset: offset, Around: bytes.Clone(context)}
 		if first == nil || offset < first.Offset {
 			first = l
@@ -151,8 +192,7 @@ func (t *stream) scan(p []byte) *Leak {
 				break
 			}
 			at += i
-			context := append(bytes.Clone(t.past), p[:min(len(p), len(word)+around)]...)
-			found(word, t.offset-int64(len(past))+int64(at), context)
+			found(word, at-len(past))
 		}
 		for at := 0; ; at++ {
 			i := bytes.Index(p[at:], word)
@@ -160,8 +200,7 @@ func (t *stream) scan(p []byte) *Leak {
 				break
 			}
 			at += i
-			context := p[max(0, at-around):min(len(p), at+len(word)+around)]
-			found(word, t.offset+int64(at), context)
+			found(word, at)
 		}
 	}
 	t.remember(p)
@@ -184,11 +223,15 @@ func (s *Scanner) add(l *Leak) {
 }
 
 func (t *stream) remember(p []byte) {
-	if len(p) >= t.s.keep {
-		t.past = append(t.past[:0], p[len(p)-t.s.keep:]...)
+	keep := t.s.keep
+	if t.s.Except != nil {
+		keep = max(keep, lookBack)
+	}
+	if len(p) >= keep {
+		t.past = append(t.past[:0], p[len(p)-keep:]...)
 		return
 	}
-	if over := len(t.past) + len(p) - t.s.keep; over > 0 {
+	if over := len(t.past) + len(p) - keep; over > 0 {
 		t.past = append(t.past[:0], t.past[over:]...)
 	}
 	t.past = append(t.past, p...)

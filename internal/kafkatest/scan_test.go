@@ -121,3 +121,48 @@ func TestScannerFindsWordsOfDifferentLengths(t *testing.T) {
 		t.Errorf("found at %v, want 2, 16, 18, 20 and one more", at)
 	}
 }
+
+// TestExceptionsHoldWhereverWritesAreCut writes one text in two pieces, cut at
+// every place, and in single bytes.
+func TestExceptionsHoldWhereverWritesAreCut(t *testing.T) {
+	const leak = "broker-1." + Domain
+	config := "\x14advertised.listeners\x30TLS://" + leak + ":1,SASL://" + leak + ":2"
+	for _, test := range []struct {
+		name, text string
+		want       int
+		allow      bool
+	}{
+		{"none", "b1.edge.test upstream test", 0, true},
+		{"one", "\x00\x16" + leak + "\x00\x00", 1, false},
+		{"at both ends", leak + strings.Repeat("x", 2*lookBack) + leak, 2, true},
+		{"where it may not be", config, 2, false},
+		{"where it may be", config, 0, true},
+		{"where it may be, and elsewhere", config + strings.Repeat("x", lookBack) + leak, 1, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			count := func(pieces ...string) int {
+				s := NewScanner(Domain)
+				if test.allow {
+					s.Except = func(before []byte) bool { return bytes.Contains(before, []byte("advertised.listeners")) }
+				}
+				w := s.Writer("a file")
+				for _, piece := range pieces {
+					io.WriteString(w, piece)
+				}
+				taken := s.Take()
+				if again := s.Take(); len(again) > 0 {
+					t.Errorf("taken twice: %v", again)
+				}
+				return len(taken)
+			}
+			for cut := range len(test.text) + 1 {
+				if got := count(test.text[:cut], test.text[cut:]); got != test.want {
+					t.Fatalf("cut at %d: found %d, want %d", cut, got, test.want)
+				}
+			}
+			if got := count(strings.Split(test.text, "")...); got != test.want {
+				t.Errorf("byte by byte: found %d, want %d", got, test.want)
+			}
+		})
+	}
+}

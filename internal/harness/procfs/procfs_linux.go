@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -86,12 +85,6 @@ func ReadMemory(pid int) (Memory, error) {
 		return Memory{}, fmt.Errorf("memory of process %d: %w", pid, err)
 	}
 	return Memory{Resident: rss[0], Private: private[0] + private[1]}, nil
-}
-
-// EndWithParent has the kernel end the command when this process ends, however
-// that may come about.
-func EndWithParent(c *exec.Cmd) {
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
 // MaxFiles returns how many files a process may have open at the most, and

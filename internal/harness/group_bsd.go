@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package harness
+
+import "syscall"
+
+// endWithParent does nothing: only Linux has a signal for it.
+func endWithParent(*syscall.SysProcAttr) {}

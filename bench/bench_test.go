@@ -28,7 +28,7 @@ var tinyPlan = plan{
 	Warmup: 5 * time.Millisecond, Bulk: 30 * time.Millisecond,
 	Rates: []int{150}, PacedConnections: 4, Connections: []int{1, 4},
 	RoundTrips: 10 * time.Millisecond, Handshakes: 20 * time.Millisecond,
-	Crowds: []int{20}, Settle: time.Millisecond,
+	Idle: []int{20}, Settle: time.Millisecond,
 	Growth: 20 * time.Millisecond, GrowthConnections: []int{8}, GrowthPartitions: []int{100}, GrowthBrokers: []int{100},
 	Frugality: 10 * time.Millisecond, StallRuns: 5, Stall: 10 * time.Millisecond,
 }
@@ -42,7 +42,7 @@ func TestAWholeRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the proxy")
 	}
-	s := settings{quick: true, plan: tinyPlan, out: t.TempDir(), ways: defaultWays, broker: "127.0.0.1:0"}
+	s := settings{quick: true, plan: tinyPlan, out: t.TempDir(), targets: defaultTargets, broker: "127.0.0.1:0"}
 	var out bytes.Buffer
 	if err := measure(t.Context(), s, &out); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
@@ -74,8 +74,8 @@ func TestAWholeRun(t *testing.T) {
 			continue // samples are too short for it, most of them
 		}
 		for _, c := range r.Metrics[i].Cases {
-			s, ok := c.Ways[ours]
-			// Nothing can be resumed at first, the ends use CPU with any way.
+			s, ok := c.Targets[ours]
+			// Nothing can be resumed at first, the ends use CPU with any target.
 			if !ok || len(s.Samples) != 1 || s.Low > s.Median || s.Median > s.High || (s.Median <= 0 && m != resumedShare && m != frugal && m != perConnection) {
 				t.Errorf("%s, %s: %+v", m.name, c.Case, s)
 			}
@@ -119,7 +119,7 @@ func TestAWholeRun(t *testing.T) {
 
 func TestMistakesAreNamed(t *testing.T) {
 	for _, args := range [][]string{
-		{"--ways", "direct,nothing"},
+		{"--targets", "direct,nothing"},
 		{"--themes", "nothing"},
 		{"--other", "name"},
 		{"surplus"},
@@ -169,7 +169,7 @@ func TestSummaries(t *testing.T) {
 }
 
 func testResults() *results {
-	r := newResults(fullPlan, []*way{{Name: naive}, {Name: haproxy}, {Name: ours}}, false)
+	r := newResults(fullPlan, []*target{{Name: naive}, {Name: haproxy}, {Name: ours}}, false)
 	return r
 }
 
@@ -179,10 +179,10 @@ func TestRatiosAreTakenWithinARound(t *testing.T) {
 	r := testResults()
 	m := cpuPerGB
 	for round, slow := range []float64{1, 2, 1} {
-		r.add(m, "case", r.Ways[0], round, 2*slow)
-		r.add(m, "case", r.Ways[2], round, 1*slow)
+		r.add(m, "case", r.Targets[0], round, 2*slow)
+		r.add(m, "case", r.Targets[2], round, 1*slow)
 	}
-	r.add(m, "case", r.Ways[2], 3, 100)
+	r.add(m, "case", r.Targets[2], 3, 100)
 	s := r.ratio(m, "case", ours, naive)
 	if len(s.Samples) != 3 || s.Low != 0.5 || s.High != 0.5 {
 		t.Errorf("%+v", s)
@@ -195,9 +195,9 @@ func TestRatiosAreTakenWithinARound(t *testing.T) {
 func TestSeveralSamplesOfARoundCountOnce(t *testing.T) {
 	r := testResults()
 	for _, v := range []float64{1, 3} {
-		r.add(resident, atRest, r.Ways[2], 0, v)
+		r.add(resident, atRest, r.Targets[2], 0, v)
 	}
-	r.add(resident, atRest, r.Ways[2], 1, 10)
+	r.add(resident, atRest, r.Targets[2], 1, 10)
 	if s := r.summary(resident, atRest, ours); !slices.Equal(s.Samples, []float64{2, 10}) {
 		t.Errorf("%+v", s)
 	}
@@ -221,9 +221,9 @@ func TestGoalsAreJudged(t *testing.T) {
 		want string
 	}{{0, notMeasured}, {0.84, reached}, {0.86, notReached}} {
 		r := testResults()
-		r.add(cpuPerGB, load, r.Ways[0], 0, 1)
+		r.add(cpuPerGB, load, r.Targets[0], 0, 1)
 		if c.ours > 0 {
-			r.add(cpuPerGB, load, r.Ways[2], 0, c.ours)
+			r.add(cpuPerGB, load, r.Targets[2], 0, c.ours)
 		}
 		if got := verdict(r, cpu); got != c.want {
 			t.Errorf("%v of the naive relay's: %s", c.ours, got)
@@ -236,23 +236,23 @@ func TestGoalsAreJudged(t *testing.T) {
 		want string
 	}{{109, notReached}, {111, reached}} {
 		r := testResults()
-		r.add(throughput, flatOutCase("produce", 1), r.Ways[0], 0, 100)
-		r.add(throughput, flatOutCase("produce", 1), r.Ways[2], 0, c.ours)
+		r.add(throughput, flatOutCase("produce", 1), r.Targets[0], 0, 100)
+		r.add(throughput, flatOutCase("produce", 1), r.Targets[2], 0, c.ours)
 		if got := verdict(r, faster); got != c.want {
 			t.Errorf("%v MB/s: %s", c.ours, got)
 		}
 	}
 
 	r := testResults()
-	r.add(stallsEnded, "runs that ended", r.Ways[2], 0, 10)
+	r.add(stallsEnded, "runs that ended", r.Targets[2], 0, 10)
 	if got := verdict(r, "nothing stalls"); got != reached {
 		t.Errorf("ten runs ended: %s", got)
 	}
-	r.fail(r.Ways[0], 0, "anything", io.EOF) // the others may fail as they like
+	r.fail(r.Targets[0], 0, "anything", io.EOF) // the others may fail as they like
 	if got := verdict(r, "nothing stalls"); got != reached {
 		t.Errorf("the naive relay failed: %s", got)
 	}
-	r.fail(r.Ways[2], 0, "anything", io.EOF)
+	r.fail(r.Targets[2], 0, "anything", io.EOF)
 	if got := verdict(r, "nothing stalls"); got != notReached {
 		t.Errorf("one sample failed: %s", got)
 	}

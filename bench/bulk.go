@@ -38,7 +38,7 @@ func (r *round) bulk(ctx context.Context) {
 					return "", err
 				}
 				mbs := float64(s.Bytes) / 1e6 / s.Elapsed.Seconds()
-				r.results.add(throughput, name, w.way, r.n, mbs)
+				r.results.add(throughput, name, w.target, r.n, mbs)
 				r.addCPU(name, w, s)
 				if w.pid == 0 {
 					return fmt.Sprintf("%.0f MB/s", mbs), nil
@@ -48,14 +48,14 @@ func (r *round) bulk(ctx context.Context) {
 		}
 		for _, rate := range r.plan.Rates {
 			name := pacedCase(d.name, rate)
-			r.each(ctx, name, r.between(), func(ctx context.Context, w *running) (string, error) {
+			r.each(ctx, name, r.proxies(), func(ctx context.Context, w *running) (string, error) {
 				s, err := r.traffic(ctx, w, r.plan.PacedConnections, r.plan.Bulk, peer.BulkArgs{
 					Requests: []peer.Request{d.request}, Depth: depth, BytesPerSecond: rate * 1e6,
 				})
 				if err != nil {
 					return "", err
 				}
-				r.results.add(paceKept, name, w.way, r.n, float64(s.Bytes)/1e6/s.Elapsed.Seconds()/float64(rate)*100)
+				r.results.add(paceKept, name, w.target, r.n, float64(s.Bytes)/1e6/s.Elapsed.Seconds()/float64(rate)*100)
 				r.addCPU(name, w, s)
 				return fmt.Sprintf("%.2f s/GB", s.perGB(s.proxy.CPU)), nil
 			})
@@ -74,12 +74,12 @@ func (t traffic) perGB(d time.Duration) float64 { return d.Seconds() / (float64(
 // traffic has fresh connections carry a warm-up and then the sample. CPU time
 // is that of the sample alone, from the first request to the last answer.
 func (r *round) traffic(ctx context.Context, w *running, connections int, duration time.Duration, args peer.BulkArgs) (t traffic, err error) {
-	crowd, err := r.front.client.Open(ctx, w.to, connections)
+	set, err := r.front.client.Open(ctx, w.to, connections)
 	if err != nil {
 		return t, err
 	}
-	defer r.front.client.Close(ctx, crowd)
-	args.Crowd, args.Duration = crowd, r.plan.Warmup
+	defer r.front.client.Close(ctx, set)
+	args.Set, args.Duration = set, r.plan.Warmup
 	if _, err := r.front.client.Bulk(ctx, args); err != nil {
 		return t, err
 	}
@@ -110,15 +110,15 @@ func (r *round) traffic(ctx context.Context, w *running, connections int, durati
 }
 
 func (r *round) addCPU(name string, w *running, s traffic) {
-	r.results.add(endsPerGB, name, w.way, r.n, s.perGB(s.load.CPU+s.broker.CPU))
+	r.results.add(endsPerGB, name, w.target, r.n, s.perGB(s.load.CPU+s.broker.CPU))
 	if w.pid == 0 {
 		return
 	}
-	r.results.add(cpuPerGB, name, w.way, r.n, s.perGB(s.proxy.CPU))
-	r.results.add(waitsPerGB, name, w.way, r.n, float64(s.proxy.Waits)/(float64(s.Bytes)/1e9))
+	r.results.add(cpuPerGB, name, w.target, r.n, s.perGB(s.proxy.CPU))
+	r.results.add(waitsPerGB, name, w.target, r.n, float64(s.proxy.Waits)/(float64(s.Bytes)/1e9))
 	// Parts of CPU time come in ticks of 10 ms; of less than twenty they would
 	// say little.
 	if both := s.proxy.User + s.proxy.System; both >= 200*time.Millisecond {
-		r.results.add(systemShare, name, w.way, r.n, float64(s.proxy.System)/float64(both)*100)
+		r.results.add(systemShare, name, w.target, r.n, float64(s.proxy.System)/float64(both)*100)
 	}
 }

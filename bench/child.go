@@ -27,10 +27,10 @@ func (l *launcher) server(name string, args ...string) (*harness.Process, string
 	return harness.StartServer(l.life, l.role(name, args))
 }
 
-// ends are the two ends of the ways: a broker stand-in, and a load client.
+// ends are the two ends: a broker stand-in, and a load client.
 type ends struct {
 	broker   *harness.Process
-	upstream peer.Target
+	upstream peer.Server
 	load     *harness.Process
 	client   *peer.Client
 }
@@ -47,7 +47,7 @@ func (l *launcher) startEnds(address string, buffer int) (*ends, error) {
 		broker.Kill()
 		return nil, err
 	}
-	return &ends{broker, peer.Target{Address: at, ServerName: brokerHost}, load, client}, nil
+	return &ends{broker, peer.Server{Address: at, ServerName: brokerHost}, load, client}, nil
 }
 
 func (l *launcher) startLoad(args ...string) (*harness.Process, *peer.Client, error) {

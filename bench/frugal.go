@@ -30,28 +30,28 @@ const (
 // takes, on its engine alone.
 func (r *round) frugality(ctx context.Context) {
 	for _, w := range r.live {
-		if w.way.isOurs && w.way.start != nil {
+		if w.target.isOurs && w.target.start != nil {
 			r.each(ctx, "frugality", []*running{w}, func(ctx context.Context, w *running) (string, error) {
-				return r.inside(ctx, w.way)
+				return r.inside(ctx, w.target)
 			})
 		}
 	}
 	for _, w := range r.live {
-		if w.way.Name == ours {
+		if w.target.Name == ours {
 			r.each(ctx, "rewriting", []*running{w}, func(_ context.Context, w *running) (string, error) {
 				took, err := timeRewriting(1000)
 				if err != nil {
 					return "", err
 				}
 				us := float64(took.Nanoseconds()) / 1e3
-				r.results.add(frugal, rewriteMetadata, w.way, r.n, us)
+				r.results.add(frugal, rewriteMetadata, w.target, r.n, us)
 				return fmt.Sprintf("%.1f µs", us), nil
 			})
 		}
 	}
 }
 
-func (r *round) inside(ctx context.Context, w *way) (string, error) {
+func (r *round) inside(ctx context.Context, w *target) (string, error) {
 	admin, err := r.ports.Address()
 	if err != nil {
 		return "", err
@@ -68,11 +68,11 @@ func (r *round) inside(ctx context.Context, w *way) (string, error) {
 		return "", err
 	}
 	const connections = 100
-	crowd, err := client.Open(ctx, p.to, connections)
+	set, err := client.Open(ctx, p.to, connections)
 	if err != nil {
 		return "", err
 	}
-	defer client.Close(ctx, crowd)
+	defer client.Close(ctx, set)
 	some, err := runtimeOf(ctx, admin)
 	if err != nil {
 		return "", err
@@ -84,7 +84,7 @@ func (r *round) inside(ctx context.Context, w *way) (string, error) {
 	// count lags by some thousand at times, so it takes many frames to see
 	// whether each one allocates.
 	perFrame := func(name string, args peer.BulkArgs) (float64, error) {
-		args.Crowd, args.Duration = crowd, r.plan.Warmup
+		args.Set, args.Duration = set, r.plan.Warmup
 		if _, err := client.Bulk(ctx, args); err != nil { // buffers are there afterwards
 			return 0, err
 		}

@@ -52,7 +52,7 @@ func (r *results) judge() {
 		r.atMost("round trip "+load+", p99", roundTrip, load+", p99", haproxy, 1)
 	}
 	for _, state := range []string{opened, carried, rested} {
-		name := crowdCase(1000, state)
+		name := idleCase(1000, state)
 		s := r.summary(perConnection, name, ours)
 		text := "memory per connection, " + name
 		holds := s.Median <= 30
@@ -108,7 +108,7 @@ func (r *results) stallGoal() {
 	}
 	failed := 0
 	for _, f := range r.Failures {
-		if f.Way == ours {
+		if f.Target == ours {
 			failed++
 		}
 	}

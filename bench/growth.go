@@ -30,12 +30,12 @@ func (r *round) growth(ctx context.Context) {
 }
 
 func (r *round) growing(ctx context.Context, name string, connections int, args peer.BulkArgs) {
-	r.each(ctx, "fetch, 100 MB/s, "+name, r.between(), func(ctx context.Context, w *running) (string, error) {
+	r.each(ctx, "fetch, 100 MB/s, "+name, r.proxies(), func(ctx context.Context, w *running) (string, error) {
 		s, err := r.traffic(ctx, w, connections, r.plan.Growth, args)
 		if err != nil {
 			return "", err
 		}
-		r.results.add(growthPerGB, name, w.way, r.n, s.perGB(s.proxy.CPU))
+		r.results.add(growthPerGB, name, w.target, r.n, s.perGB(s.proxy.CPU))
 		return fmt.Sprintf("%.2f s/GB", s.perGB(s.proxy.CPU)), nil
 	})
 }
@@ -46,12 +46,12 @@ func (r *round) brokers(ctx context.Context, n int) {
 	name := count(n, "broker")
 	r.each(ctx, "Metadata of "+name, r.live, func(ctx context.Context, w *running) (string, error) {
 		client := r.front.client
-		crowd, err := client.Open(ctx, w.to, 1)
+		set, err := client.Open(ctx, w.to, 1)
 		if err != nil {
 			return "", err
 		}
-		defer client.Close(ctx, crowd)
-		args := peer.RoundTripsArgs{Crowd: crowd, Request: peer.Request{Kind: peer.Metadata, Brokers: n}, Duration: r.plan.Warmup}
+		defer client.Close(ctx, set)
+		args := peer.RoundTripsArgs{Set: set, Request: peer.Request{Kind: peer.Metadata, Brokers: n}, Duration: r.plan.Warmup}
 		if _, err := client.RoundTrips(ctx, args); err != nil {
 			return "", err
 		}
@@ -66,12 +66,12 @@ func (r *round) brokers(ctx context.Context, n int) {
 		}
 		slices.Sort(taken)
 		median := float64(percentile(taken, 0.5)) / 1e3
-		r.results.add(metadataTime, name, w.way, r.n, median)
+		r.results.add(metadataTime, name, w.target, r.n, median)
 		if w.pid == 0 {
 			return fmt.Sprintf("%.0f µs", median), nil
 		}
 		cpu := float64(used.CPU.Microseconds()) / float64(len(taken))
-		r.results.add(cpuPerMetadata, name, w.way, r.n, cpu)
+		r.results.add(cpuPerMetadata, name, w.target, r.n, cpu)
 		return fmt.Sprintf("%.0f µs, CPU %.0f µs", median, cpu), nil
 	})
 }

@@ -26,7 +26,7 @@ func (r *round) handshakes(ctx context.Context) {
 			var reply peer.HandshakesReply
 			used, err := w.cost(func() (err error) {
 				reply, err = r.front.client.Handshakes(ctx, peer.HandshakesArgs{
-					Target: w.to, Workers: 4, Resume: resume, Duration: r.plan.Handshakes,
+					Server: w.to, Workers: 4, Resume: resume, Duration: r.plan.Handshakes,
 				})
 				return err
 			})
@@ -37,13 +37,13 @@ func (r *round) handshakes(ctx context.Context) {
 				return "", fmt.Errorf("no connection in %v", reply.Elapsed)
 			}
 			rate := float64(reply.Connections) / reply.Elapsed.Seconds()
-			r.results.add(handshakeRate, name, w.way, r.n, rate)
-			r.results.add(resumedShare, name, w.way, r.n, float64(reply.Resumed)/float64(reply.Connections)*100)
+			r.results.add(handshakeRate, name, w.target, r.n, rate)
+			r.results.add(resumedShare, name, w.target, r.n, float64(reply.Resumed)/float64(reply.Connections)*100)
 			if w.pid == 0 {
 				return fmt.Sprintf("%.0f/s", rate), nil
 			}
 			each := used.CPU / time.Duration(reply.Connections)
-			r.results.add(cpuPerHandshake, name, w.way, r.n, float64(each.Microseconds())/1e3)
+			r.results.add(cpuPerHandshake, name, w.target, r.n, float64(each.Microseconds())/1e3)
 			return fmt.Sprintf("%.0f/s %.2f ms", rate, float64(each.Microseconds())/1e3), nil
 		})
 	}

@@ -26,15 +26,15 @@ func (r *round) latency(ctx context.Context) {
 		return
 	}
 	r.each(ctx, busy, r.live, func(ctx context.Context, w *running) (figure string, err error) {
-		crowd, err := r.background.Open(ctx, w.to, r.plan.PacedConnections)
+		set, err := r.background.Open(ctx, w.to, r.plan.PacedConnections)
 		if err != nil {
 			return "", err
 		}
-		defer r.background.Close(ctx, crowd)
+		defer r.background.Close(ctx, set)
 		ended := make(chan error, 1)
 		go func() {
 			_, err := r.background.Bulk(ctx, peer.BulkArgs{
-				Crowd: crowd, Requests: []peer.Request{directions[1].request}, Depth: depth, BytesPerSecond: load,
+				Set: set, Requests: []peer.Request{directions[1].request}, Depth: depth, BytesPerSecond: load,
 				Duration: r.plan.Warmup + r.plan.RoundTrips + 100*time.Millisecond,
 			})
 			ended <- err
@@ -53,7 +53,7 @@ func (r *round) latency(ctx context.Context) {
 // connections, in bytes per second. Without it, another proxy is the yardstick.
 func (r *round) halfLoad() int {
 	if r.results.half == 0 {
-		for _, w := range append([]*way{{Name: naive}}, r.ways...) {
+		for _, w := range append([]*target{{Name: naive}}, r.targets...) {
 			if s := r.results.summary(throughput, flatOutCase("fetch", r.plan.PacedConnections), w.Name); s.ok() && w.Name != direct && w.Name != tcp {
 				// It stays the same in all rounds.
 				r.results.half = int(s.Median * 1e6 / 2)
@@ -66,12 +66,12 @@ func (r *round) halfLoad() int {
 }
 
 func (r *round) roundTrips(ctx context.Context, w *running, name string) (string, error) {
-	crowd, err := r.front.client.Open(ctx, w.to, 1)
+	set, err := r.front.client.Open(ctx, w.to, 1)
 	if err != nil {
 		return "", err
 	}
-	defer r.front.client.Close(ctx, crowd)
-	args := peer.RoundTripsArgs{Crowd: crowd, Request: peer.Request{Kind: peer.Heartbeat}, Duration: r.plan.Warmup}
+	defer r.front.client.Close(ctx, set)
+	args := peer.RoundTripsArgs{Set: set, Request: peer.Request{Kind: peer.Heartbeat}, Duration: r.plan.Warmup}
 	if _, err := r.front.client.RoundTrips(ctx, args); err != nil {
 		return "", err
 	}
@@ -86,11 +86,11 @@ func (r *round) roundTrips(ctx context.Context, w *running, name string) (string
 	}
 	slices.Sort(taken)
 	at := func(share float64) float64 { return float64(percentile(taken, share)) / 1e6 }
-	r.results.add(roundTrip, name+", p50", w.way, r.n, at(0.5))
-	r.results.add(roundTrip, name+", p99", w.way, r.n, at(0.99))
-	r.results.add(roundTrip, name+", p99.9", w.way, r.n, at(0.999))
+	r.results.add(roundTrip, name+", p50", w.target, r.n, at(0.5))
+	r.results.add(roundTrip, name+", p99", w.target, r.n, at(0.99))
+	r.results.add(roundTrip, name+", p99.9", w.target, r.n, at(0.999))
 	if w.pid != 0 && name == alone {
-		r.results.add(cpuPerRequest, name, w.way, r.n, float64(used.CPU.Microseconds())/float64(len(taken)))
+		r.results.add(cpuPerRequest, name, w.target, r.n, float64(used.CPU.Microseconds())/float64(len(taken)))
 	}
 	return fmt.Sprintf("%.3f/%.3f/%.3f ms", at(0.5), at(0.99), at(0.999)), nil
 }

@@ -1,5 +1,6 @@
 // Command bench measures what kafka-sni-proxy costs, side by side with other
-// ways from a Kafka client to a broker, in one run on one machine:
+// targets, which lead from a Kafka client to a broker as it does, in one run on
+// one machine:
 //
 //	direct    no proxy at all
 //	naive     io.Copy between two crypto/tls connections
@@ -8,7 +9,7 @@
 //
 // A load client and a broker stand-in, each a process of its own, speak real
 // Kafka frames over TLS 1.3. Rounds are interleaved: every round measures
-// everything, one way after the other, so that whatever else the machine does
+// everything, one target after the other, so that whatever else the machine does
 // meets them all alike. Medians and their spread over the rounds are reported.
 //
 //	go run ./bench            everything, within ten minutes; results go to docs/benchmarks
@@ -17,7 +18,7 @@
 // All traffic stays on the loopback interface and is bounded in amount and time.
 // Measuring is possible on Linux only, because of /proc.
 //
-// Reading order: plan.go says how much is measured; ways.go starts what is
+// Reading order: plan.go says how much is measured; targets.go starts what is
 // measured; round.go runs the themes, each of which has a file: bulk.go,
 // latency.go, handshake.go, memory.go, growth.go, stall.go and frugal.go;
 // results.go keeps the samples, goals.go judges them, and report.go and plots.go
@@ -81,25 +82,25 @@ var roles = map[string]func(args []string) error{
 }
 
 type settings struct {
-	quick  bool
-	plan   plan
-	out    string
-	binary string
-	ways   []string
-	themes []string
-	extra  []extraWay
-	dir    string
-	broker string
+	quick   bool
+	plan    plan
+	out     string
+	binary  string
+	targets []string
+	themes  []string
+	extra   []extraTarget
+	dir     string
+	broker  string
 }
 
-// extraWay is a way given on the command line.
-type extraWay struct {
+// extraTarget is a target given on the command line.
+type extraTarget struct {
 	kind, name, value string // kind is the flag: other, command or build
 }
 
 func parse(args []string, stdout io.Writer) (settings, error) {
 	var s settings
-	var ways, themes string
+	var targets, themes string
 	var rounds int
 	var limit time.Duration
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -107,7 +108,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	fs.StringVar(&s.out, "out", "", "folder for results.json, README.md and the plots (default: docs/benchmarks; with --quick none are written)")
 	fs.IntVar(&rounds, "rounds", 0, "how many rounds, instead of the plan's")
 	fs.DurationVar(&limit, "limit", 0, "begin no round that would end later than this, instead of the plan's")
-	fs.StringVar(&ways, "ways", strings.Join(defaultWays, ","), "which ways to measure, of "+strings.Join(knownWays, ", "))
+	fs.StringVar(&targets, "targets", strings.Join(defaultTargets, ","), "which targets to measure, of "+strings.Join(knownTargets, ", "))
 	fs.StringVar(&themes, "themes", "", "which themes to measure, of "+strings.Join(themeNames(), ", ")+" (default: all)")
 	fs.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
 	for kind, usage := range map[string]string{
@@ -120,7 +121,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 			if !ok || name == "" || value == "" {
 				return errors.New("it must be name=value")
 			}
-			s.extra = append(s.extra, extraWay{kind, name, value})
+			s.extra = append(s.extra, extraTarget{kind, name, value})
 			return nil
 		})
 	}
@@ -141,10 +142,10 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	if limit > 0 {
 		s.plan.Limit = limit
 	}
-	s.ways = strings.Split(ways, ",")
-	for _, name := range s.ways {
-		if !slices.Contains(knownWays, name) {
-			return s, harness.Usagef("--ways: %q is none of %s", name, strings.Join(knownWays, ", "))
+	s.targets = strings.Split(targets, ",")
+	for _, name := range s.targets {
+		if !slices.Contains(knownTargets, name) {
+			return s, harness.Usagef("--targets: %q is none of %s", name, strings.Join(knownTargets, ", "))
 		}
 	}
 	if themes != "" {

@@ -11,44 +11,44 @@ import (
 
 const atRest = "at rest, no connections"
 
-func crowdCase(size int, state string) string {
+func idleCase(size int, state string) string {
 	return fmt.Sprintf("%d idle connections, %s", size, state)
 }
 
-// The states of a crowd in which memory is read.
+// The states of idle connections in which memory is read.
 const (
 	opened  = "just opened"
 	carried = "after bulk traffic"
 	rested  = "and left idle"
 )
 
-// memory measures what idle connections hold: with none, with each crowd as it
-// was opened, after each of its connections carried some bulk traffic both
-// ways, and again at the end of the round. Each crowd meets a fresh process.
+// memory measures what idle connections hold: with none, with each number of them as
+// they were opened, after each of its connections carried some bulk traffic both
+// targets, and again at the end of the round. Each number meets a fresh process.
 func (r *round) memory(ctx context.Context) {
-	if !r.plan.hasCrowds(r.n) {
+	if !r.plan.hasIdle(r.n) {
 		return
 	}
-	for i, size := range r.plan.Crowds {
+	for i, size := range r.plan.Idle {
 		name := fmt.Sprintf("memory, %d connections", size)
-		r.each(ctx, name, r.between(), func(ctx context.Context, w *running) (string, error) {
-			// Only the first crowd waits for the end of the round: to hold all of
+		r.each(ctx, name, r.proxies(), func(ctx context.Context, w *running) (string, error) {
+			// Only the first lot waits for the end of the round: to hold all of
 			// them would take more ports than there are.
-			return r.crowd(ctx, w.way, size, i == 0)
+			return r.idle(ctx, w.target, size, i == 0)
 		})
 	}
 }
 
-func (r *round) crowd(ctx context.Context, w *way, size int, wait bool) (string, error) {
+func (r *round) idle(ctx context.Context, w *target, size int, wait bool) (string, error) {
 	p, err := w.run(ctx, r.back.upstream)
 	if err != nil {
 		return "", err
 	}
 	client := r.back.client
-	crowd := 0
+	set := 0
 	leave := func(ctx context.Context) {
-		if crowd != 0 {
-			client.Close(ctx, crowd)
+		if set != 0 {
+			client.Close(ctx, set)
 		}
 		p.stop()
 	}
@@ -71,22 +71,22 @@ func (r *round) crowd(ctx context.Context, w *way, size int, wait bool) (string,
 			return 0, err
 		}
 		each := float64(m.Resident-empty.Resident) / 1024 / float64(size)
-		name := crowdCase(size, state)
+		name := idleCase(size, state)
 		r.results.add(perConnection, name, w, r.n, each)
 		r.results.add(resident, name, w, r.n, mib(m.Resident))
 		r.results.add(private, name, w, r.n, mib(m.Private))
 		return each, nil
 	}
-	if crowd, err = client.Open(ctx, p.to, size); err != nil {
+	if set, err = client.Open(ctx, p.to, size); err != nil {
 		return "", err
 	}
 	before, err := note(ctx, opened)
 	if err != nil {
 		return "", err
 	}
-	if _, err := client.Exchange(ctx, crowd,
-		peer.Request{Kind: peer.Produce, Bytes: crowdBytes, Partitions: framePartitions},
-		peer.Request{Kind: peer.Fetch, Bytes: crowdBytes, Partitions: framePartitions}); err != nil {
+	if _, err := client.Exchange(ctx, set,
+		peer.Request{Kind: peer.Produce, Bytes: idleBytes, Partitions: framePartitions},
+		peer.Request{Kind: peer.Fetch, Bytes: idleBytes, Partitions: framePartitions}); err != nil {
 		return "", err
 	}
 	after, err := note(ctx, carried)
@@ -103,11 +103,11 @@ func (r *round) crowd(ctx context.Context, w *way, size int, wait bool) (string,
 			}
 			each, err := note(ctx, rested)
 			if err != nil {
-				r.results.fail(w, r.n, crowdCase(size, rested), err)
+				r.results.fail(w, r.n, idleCase(size, rested), err)
 				return
 			}
-			r.results.add(idleTime, crowdCase(size, rested), w, r.n, time.Since(idle).Seconds())
-			r.tell("%-36s  %s %.0f KiB each after %.0f s", crowdCase(size, rested), w.Name, each, time.Since(idle).Seconds())
+			r.results.add(idleTime, idleCase(size, rested), w, r.n, time.Since(idle).Seconds())
+			r.tell("%-36s  %s %.0f KiB each after %.0f s", idleCase(size, rested), w.Name, each, time.Since(idle).Seconds())
 		})
 	}
 	return fmt.Sprintf("%.1f MiB %.0f %.0f KiB", mib(empty.Resident), before, after), nil

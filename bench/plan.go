@@ -23,10 +23,10 @@ type plan struct {
 
 	Handshakes time.Duration
 
-	// Crowds are how many idle connections there are, and CrowdRounds in how
+	// Idle is how many idle connections there are, and IdleRounds in how
 	// many rounds; 0 is in all.
-	Crowds      []int
-	CrowdRounds int
+	Idle       []int
+	IdleRounds int
 	// Settle is how long they are left alone before memory is read.
 	Settle time.Duration
 
@@ -44,8 +44,8 @@ type plan struct {
 	Stall     time.Duration
 }
 
-// hasCrowds reports whether the round has idle connections.
-func (p plan) hasCrowds(round int) bool { return p.CrowdRounds == 0 || round < p.CrowdRounds }
+// hasIdle reports whether the round has idle connections.
+func (p plan) hasIdle(round int) bool { return p.IdleRounds == 0 || round < p.IdleRounds }
 
 var fullPlan = plan{
 	Rounds: 5,
@@ -60,7 +60,7 @@ var fullPlan = plan{
 	RoundTrips: 600 * time.Millisecond,
 	Handshakes: 500 * time.Millisecond,
 
-	Crowds: []int{1000, 5000},
+	Idle:   []int{1000, 5000},
 	Settle: 300 * time.Millisecond,
 
 	Growth:            300 * time.Millisecond,
@@ -88,9 +88,9 @@ var quickPlan = plan{
 	RoundTrips: 250 * time.Millisecond,
 	Handshakes: 200 * time.Millisecond,
 
-	Crowds:      []int{1000},
-	CrowdRounds: 1,
-	Settle:      200 * time.Millisecond,
+	Idle:       []int{1000},
+	IdleRounds: 1,
+	Settle:     200 * time.Millisecond,
 
 	Growth:            100 * time.Millisecond,
 	GrowthConnections: []int{64},
@@ -113,7 +113,7 @@ const (
 	// depth is how many large requests may be without an answer on a
 	// connection. Java's producer allows five.
 	depth = 5
-	// crowdBytes is what each connection of a crowd carries each way: more than
+	// idleBytes is what each idle connection carries each target: more than
 	// a proxy would buffer for one connection.
-	crowdBytes = 160 << 10
+	idleBytes = 160 << 10
 )

@@ -25,7 +25,7 @@ func (r *results) pictures() []picture {
 		for _, name := range cases {
 			b.Groups = append(b.Groups, short(name))
 		}
-		for _, w := range r.Ways {
+		for _, w := range r.Targets {
 			s := plot.Series{Name: w.Name, Strong: w.Name == ours}
 			found := false
 			for _, name := range cases {
@@ -60,7 +60,7 @@ func (r *results) pictures() []picture {
 	}
 	for _, load := range []struct{ name, file, title string }{
 		{alone, "round-trip", "Round trip of a small request"},
-		{busy, "round-trip-busy", "Round trip of a small request, while the way carries half load"},
+		{busy, "round-trip-busy", "Round trip of a small request, while the target carries half load"},
 	} {
 		draw(load.file, load.title, less, roundTrip, []string{load.name + ", p50", load.name + ", p99", load.name + ", p99.9"},
 			func(name string) string { return strings.TrimPrefix(name, load.name+", ") })

@@ -32,7 +32,7 @@ func (b *bench) report(s settings) error {
 		if i == 0 {
 			fmt.Fprintf(b.out, "\nFailures\n")
 		}
-		fmt.Fprintf(b.out, "  round %d, %s, %s: %s\n", f.Round, f.Way, f.Case, f.Error)
+		fmt.Fprintf(b.out, "  round %d, %s, %s: %s\n", f.Round, f.Target, f.Case, f.Error)
 	}
 	fmt.Fprintf(b.out, "\n%s in %s: %s\n", count(r.Rounds, "round"), strings.TrimSpace(clock(time.Since(b.began))), r.Machine)
 	if r.Quick {
@@ -92,7 +92,7 @@ func (r *results) page(pictures []picture) []byte {
 		p("- Half load is %.0f MB/s: half of what the naive relay carries flat out over %s.", r.HalfLoad, count(r.Plan.PacedConnections, "connection"))
 	}
 	p("")
-	for _, w := range r.Ways {
+	for _, w := range r.Targets {
 		p("- **%s**: %s", w.Name, w.About)
 	}
 	p("\n## Goals\n")
@@ -117,45 +117,45 @@ func (r *results) page(pictures []picture) []byte {
 	if len(r.Failures) > 0 {
 		p("\n## Failures\n")
 		for _, f := range r.Failures {
-			p("- round %d, %s, %s: %s", f.Round, f.Way, f.Case, f.Error)
+			p("- round %d, %s, %s: %s", f.Round, f.Target, f.Case, f.Error)
 		}
 	}
 	return []byte(out.String())
 }
 
-// table has a row for each case, below one with the names of the ways that
+// table has a row for each case, below one with the names of the targets that
 // have figures, and of the ratios.
 func (r *results) table(m measured) [][]string {
-	var ways []string
-	for _, w := range r.Ways {
+	var targets []string
+	for _, w := range r.Targets {
 		for _, c := range m.Cases {
-			if c.Ways[w.Name].ok() {
-				ways = append(ways, w.Name)
+			if c.Targets[w.Name].ok() {
+				targets = append(targets, w.Name)
 				break
 			}
 		}
 	}
-	has := func(name string) bool { return slices.Contains(ways, name) }
+	has := func(name string) bool { return slices.Contains(targets, name) }
 	var ratios [][2]string
 	for _, to := range []string{naive, haproxy} {
 		if has(ours) && has(to) {
 			ratios = append(ratios, [2]string{ours, to})
 		}
 	}
-	for _, w := range r.Ways {
+	for _, w := range r.Targets {
 		if w.isOurs && w.Name != ours && has(w.Name) && has(ours) {
 			ratios = append(ratios, [2]string{w.Name, ours})
 		}
 	}
-	head := append([]string{""}, ways...)
+	head := append([]string{""}, targets...)
 	for _, pair := range ratios {
 		head = append(head, pair[0]+" ÷ "+pair[1])
 	}
 	rows := [][]string{head}
 	for _, c := range m.Cases {
 		row := []string{c.Case}
-		for _, w := range ways {
-			row = append(row, spread(c.Ways[w], ""))
+		for _, w := range targets {
+			row = append(row, spread(c.Targets[w], ""))
 		}
 		for _, pair := range ratios {
 			row = append(row, spread(r.ratio(metric{name: m.Metric}, c.Case, pair[0], pair[1]), ""))

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// metric is one thing that is measured, in several cases, on several ways.
+// metric is one thing that is measured, in several cases, on several targets.
 type metric struct {
 	name, title, unit string
 }
@@ -56,7 +56,7 @@ type results struct {
 	Seconds float64    `json:"seconds"`
 	Machine machine    `json:"machine"`
 	Plan    plan       `json:"plan"`
-	Ways    []*way     `json:"ways"`
+	Targets []*target  `json:"targets"`
 	Metrics []measured `json:"metrics"`
 	Goals   []goal     `json:"goals"`
 	// HalfLoad is what "half load" was, in MB/s.
@@ -65,7 +65,7 @@ type results struct {
 
 	half  int
 	cases map[string][]string                             // by metric, in the order of the first sample
-	all   map[string]map[string]map[string]map[int]sample // by metric, case, way and round
+	all   map[string]map[string]map[string]map[int]sample // by metric, case, target and round
 }
 
 // sample is one figure. There may be several of one thing in a round; then
@@ -84,27 +84,27 @@ type measured struct {
 }
 
 type caseResult struct {
-	Case string             `json:"case"`
-	Ways map[string]summary `json:"ways"`
+	Case    string             `json:"case"`
+	Targets map[string]summary `json:"targets"`
 }
 
 // failure is a sample that could not be taken.
 type failure struct {
-	Way   string `json:"way"`
-	Round int    `json:"round"`
-	Case  string `json:"case"`
-	Error string `json:"error"`
+	Target string `json:"target"`
+	Round  int    `json:"round"`
+	Case   string `json:"case"`
+	Error  string `json:"error"`
 }
 
-func newResults(p plan, ways []*way, quick bool) *results {
+func newResults(p plan, targets []*target, quick bool) *results {
 	return &results{
 		Date: time.Now().UTC().Format("2006-01-02"), Quick: quick,
-		Machine: describeMachine(), Plan: p, Ways: ways, Failures: []failure{},
+		Machine: describeMachine(), Plan: p, Targets: targets, Failures: []failure{},
 		cases: map[string][]string{}, all: map[string]map[string]map[string]map[int]sample{},
 	}
 }
 
-func (r *results) add(m metric, name string, w *way, round int, value float64) {
+func (r *results) add(m metric, name string, w *target, round int, value float64) {
 	if r.all[m.name] == nil {
 		r.all[m.name] = map[string]map[string]map[int]sample{}
 	}
@@ -112,33 +112,33 @@ func (r *results) add(m metric, name string, w *way, round int, value float64) {
 		r.all[m.name][name] = map[string]map[int]sample{}
 		r.cases[m.name] = append(r.cases[m.name], name)
 	}
-	ways := r.all[m.name][name]
-	if ways[w.Name] == nil {
-		ways[w.Name] = map[int]sample{}
+	targets := r.all[m.name][name]
+	if targets[w.Name] == nil {
+		targets[w.Name] = map[int]sample{}
 	}
-	s := ways[w.Name][round]
-	ways[w.Name][round] = sample{s.sum + value, s.n + 1}
+	s := targets[w.Name][round]
+	targets[w.Name][round] = sample{s.sum + value, s.n + 1}
 }
 
 // fail notes a sample that could not be taken. Only the first line of the error
 // is kept: what follows is from logs, and of this machine.
-func (r *results) fail(w *way, round int, name string, err error) {
+func (r *results) fail(w *target, round int, name string, err error) {
 	first, _, _ := strings.Cut(err.Error(), "\n")
 	r.Failures = append(r.Failures, failure{w.Name, round + 1, name, first})
 }
 
 // rounds returns the figures of each round that has one.
-func (r *results) rounds(m metric, name, way string) map[int]float64 {
+func (r *results) rounds(m metric, name, target string) map[int]float64 {
 	figures := map[int]float64{}
-	for round, s := range r.all[m.name][name][way] {
+	for round, s := range r.all[m.name][name][target] {
 		figures[round] = s.sum / float64(s.n)
 	}
 	return figures
 }
 
 // summary returns what all rounds say.
-func (r *results) summary(m metric, name, way string) summary {
-	rounds := r.rounds(m, name, way)
+func (r *results) summary(m metric, name, target string) summary {
+	rounds := r.rounds(m, name, target)
 	var samples []float64
 	for _, round := range slices.Sorted(maps.Keys(rounds)) {
 		samples = append(samples, rounds[round])
@@ -146,10 +146,10 @@ func (r *results) summary(m metric, name, way string) summary {
 	return summarize(samples)
 }
 
-// ratio compares two ways: within each round, where both met the same
+// ratio compares two targets: within each round, where both met the same
 // machine, and then over the rounds.
-func (r *results) ratio(m metric, name, way, to string) summary {
-	a, b := r.rounds(m, name, way), r.rounds(m, name, to)
+func (r *results) ratio(m metric, name, target, to string) summary {
+	a, b := r.rounds(m, name, target), r.rounds(m, name, to)
 	var ratios []float64
 	for _, round := range slices.Sorted(maps.Keys(a)) {
 		if other, ok := b[round]; ok && other != 0 {
@@ -169,9 +169,9 @@ func (r *results) fill() {
 		one := measured{m.name, m.title, m.unit, nil}
 		for _, name := range r.cases[m.name] {
 			c := caseResult{name, map[string]summary{}}
-			for _, w := range r.Ways {
+			for _, w := range r.Targets {
 				if s := r.summary(m, name, w.Name); s.ok() {
-					c.Ways[w.Name] = s
+					c.Targets[w.Name] = s
 				}
 			}
 			one.Cases = append(one.Cases, c)

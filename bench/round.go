@@ -17,7 +17,7 @@ import (
 type bench struct {
 	launcher
 	plan    plan
-	ways    []*way
+	targets []*target
 	results *results
 	out     io.Writer
 	began   time.Time
@@ -26,7 +26,7 @@ type bench struct {
 	// background the load client that keeps a proxy busy meanwhile.
 	front      *ends
 	background *peer.Client
-	// back are the ends that hold the idle crowds. They are others, so that
+	// back are the ends that hold the idle connections. They are others, so that
 	// theirs need no attention while front's are measured.
 	back *ends
 }
@@ -53,11 +53,11 @@ func measure(ctx context.Context, s settings, out io.Writer) error {
 	if err := prepare(b.dir); err != nil {
 		return err
 	}
-	b.limitCrowds(files)
-	if b.ways, err = findWays(ctx, s, &b.launcher, b.tell); err != nil {
+	b.limitIdle(files)
+	if b.targets, err = findTargets(ctx, s, &b.launcher, b.tell); err != nil {
 		return err
 	}
-	b.results = newResults(b.plan, b.ways, s.quick)
+	b.results = newResults(b.plan, b.targets, s.quick)
 
 	if b.front, err = b.startEnds(s.broker, 256<<10); err != nil {
 		return err
@@ -81,10 +81,10 @@ func measure(ctx context.Context, s settings, out io.Writer) error {
 	return b.report(s)
 }
 
-// limitCrowds leaves out the crowds for which a proxy may not open enough
+// limitIdle leaves out the numbers of connections for which a proxy may not open enough
 // files: two for each connection.
-func (b *bench) limitCrowds(files int) {
-	b.plan.Crowds = slices.DeleteFunc(slices.Clone(b.plan.Crowds), func(n int) bool {
+func (b *bench) limitIdle(files int) {
+	b.plan.Idle = slices.DeleteFunc(slices.Clone(b.plan.Idle), func(n int) bool {
 		if 2*n+200 <= files {
 			return false
 		}
@@ -93,7 +93,7 @@ func (b *bench) limitCrowds(files int) {
 	})
 }
 
-// themes in the order in which a round runs them. Crowds come first: their
+// themes in the order in which a round runs them. Idle connections come first: their
 // memory is read again at the end of the round, when they have been idle for
 // the time that the rest takes.
 var themes = []struct {
@@ -124,7 +124,7 @@ func (b *bench) rounds(ctx context.Context, wanted []string) error {
 	for n := range b.plan.Rounds {
 		var expected time.Duration
 		for theme, d := range longest {
-			if theme != "memory" || b.plan.hasCrowds(n) {
+			if theme != "memory" || b.plan.hasIdle(n) {
 				expected += d
 			}
 		}
@@ -161,7 +161,7 @@ func (r *round) run(ctx context.Context, wanted []string) error {
 		r.took[what] = time.Since(begin)
 		begin = time.Now()
 	}
-	for _, w := range r.ways {
+	for _, w := range r.targets {
 		live, err := w.run(ctx, r.front.upstream)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.Name, err)
@@ -186,15 +186,15 @@ func (r *round) run(ctx context.Context, wanted []string) error {
 	return ctx.Err()
 }
 
-// each measures one cell of a theme on every way that it is for, in an order
-// that changes from cell to cell. What goes wrong counts against the way and
+// each measures one cell of a theme on every target that it is for, in an order
+// that changes from cell to cell. What goes wrong counts against the target and
 // does not end the run.
-func (r *round) each(ctx context.Context, cell string, ways []*running, sample func(context.Context, *running) (string, error)) {
+func (r *round) each(ctx context.Context, cell string, targets []*running, sample func(context.Context, *running) (string, error)) {
 	r.cells++
-	said := make([]string, len(ways))
-	for i := range ways {
-		at := (i + r.n + r.cells) % len(ways)
-		w := ways[at]
+	said := make([]string, len(targets))
+	for i := range targets {
+		at := (i + r.n + r.cells) % len(targets)
+		w := targets[at]
 		if ctx.Err() != nil {
 			return
 		}
@@ -204,10 +204,10 @@ func (r *round) each(ctx context.Context, cell string, ways []*running, sample f
 		if err != nil {
 			figure = "FAILED"
 			err = errors.Join(err, w.alive())
-			r.tell("%s, %s: %v", w.way.Name, cell, err)
-			r.results.fail(w.way, r.n, cell, err)
+			r.tell("%s, %s: %v", w.target.Name, cell, err)
+			r.results.fail(w.target, r.n, cell, err)
 		}
-		said[at] = fmt.Sprintf("%s %s", w.way.Name, figure)
+		said[at] = fmt.Sprintf("%s %s", w.target.Name, figure)
 	}
 	line := ""
 	for _, s := range said {
@@ -219,15 +219,15 @@ func (r *round) each(ctx context.Context, cell string, ways []*running, sample f
 // sampleLimit is longer than any sample takes, stalled ones included.
 const sampleLimit = time.Minute
 
-// between returns the ways with a process in between.
-func (r *round) between() []*running {
-	var ways []*running
+// proxies returns the targets that are proxies.
+func (r *round) proxies() []*running {
+	var targets []*running
 	for _, w := range r.live {
 		if w.pid != 0 {
-			ways = append(ways, w)
+			targets = append(targets, w)
 		}
 	}
-	return ways
+	return targets
 }
 
 // tell shows progress.

@@ -12,25 +12,25 @@ import (
 // the ways in which one could hold up the other, and counts the runs that end.
 // A run that does not is a failure. Only this project's proxy has promised that.
 func (r *round) stalls(ctx context.Context) {
-	var ways []*running
+	var targets []*running
 	for _, w := range r.live {
-		if w.way.isOurs {
-			ways = append(ways, w)
+		if w.target.isOurs {
+			targets = append(targets, w)
 		}
 	}
-	if len(ways) == 0 || r.plan.StallRuns == 0 {
+	if len(targets) == 0 || r.plan.StallRuns == 0 {
 		return
 	}
-	r.each(ctx, "slow and fast readers, flat out", ways, func(ctx context.Context, w *running) (string, error) {
+	r.each(ctx, "slow and fast readers, flat out", targets, func(ctx context.Context, w *running) (string, error) {
 		done := 0
 		for i := range r.plan.StallRuns {
 			if err := r.stallRun(ctx, w, r.n*r.plan.StallRuns+i); err != nil {
-				r.results.add(stallsEnded, "runs that ended", w.way, r.n, float64(done))
+				r.results.add(stallsEnded, "runs that ended", w.target, r.n, float64(done))
 				return "", fmt.Errorf("run %d: %w", i, err)
 			}
 			done++
 		}
-		r.results.add(stallsEnded, "runs that ended", w.way, r.n, float64(done))
+		r.results.add(stallsEnded, "runs that ended", w.target, r.n, float64(done))
 		return fmt.Sprintf("%d runs ended", done), nil
 	})
 }
@@ -47,13 +47,13 @@ func (r *round) stallRun(ctx context.Context, w *running, i int) error {
 
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	crowd, err := r.front.client.Open(ctx, w.to, connections)
+	set, err := r.front.client.Open(ctx, w.to, connections)
 	if err != nil {
 		return err
 	}
-	defer r.front.client.Close(ctx, crowd)
+	defer r.front.client.Close(ctx, set)
 	_, err = r.front.client.Bulk(ctx, peer.BulkArgs{
-		Crowd: crowd, Requests: requests, Depth: []int{2, depth}[i/2%2],
+		Set: set, Requests: requests, Depth: []int{2, depth}[i/2%2],
 		Duration: r.plan.Stall, SlowEvery: []int{2, 1, 3, 0}[i/3%4],
 	})
 	return err

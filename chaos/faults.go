@@ -41,14 +41,14 @@ var networkFaults = []struct {
 	{"close", "connections are ended without a word of TLS", now((*pair).close)},
 	{"half-close", "one direction of connections is ended, the other left open", halfClose},
 	{"damage", "one bit of each connection is changed", damage},
-	{"delay", "all that passes is late", weathered(func(e *experiment) weather {
-		return weather{delay: e.between(20*time.Millisecond, 150*time.Millisecond)}
+	{"delay", "all that passes is late", weathered(func(e *experiment) impairment {
+		return impairment{delay: e.between(20*time.Millisecond, 150*time.Millisecond)}
 	})},
-	{"throttle", "little passes in a second", weathered(func(e *experiment) weather {
-		return weather{rate: 32<<10 + e.rand.IntN(224<<10)}
+	{"throttle", "little passes in a second", weathered(func(e *experiment) impairment {
+		return impairment{rate: 32<<10 + e.rand.IntN(224<<10)}
 	})},
-	{"one-byte", "all that passes is cut into packets of one byte", weathered(func(*experiment) weather {
-		return weather{piece: 1}
+	{"one-byte", "all that passes is cut into packets of one byte", weathered(func(*experiment) impairment {
+		return impairment{piece: 1}
 	})},
 	{"stall", "nothing passes, new connections included, for a while", stall},
 	{"refuse", "connections are reset, and so are new ones", refuse},
@@ -85,9 +85,9 @@ func each(links []*link, f func(*pair)) (connections int) {
 	return connections
 }
 
-func setWeather(links []*link, w *weather) {
+func impair(links []*link, w *impairment) {
 	for _, l := range links {
-		l.weather.Store(w)
+		l.impairment.Store(w)
 	}
 }
 
@@ -119,11 +119,11 @@ func damage(ctx context.Context, e *experiment, links []*link) (string, error) {
 	return fmt.Sprintf("%d connections", n), e.hold(ctx)
 }
 
-func weathered(make func(*experiment) weather) func(context.Context, *experiment, []*link) (string, error) {
+func weathered(make func(*experiment) impairment) func(context.Context, *experiment, []*link) (string, error) {
 	return func(ctx context.Context, e *experiment, links []*link) (string, error) {
 		w := make(e)
-		setWeather(links, &w)
-		defer setWeather(links, fine)
+		impair(links, &w)
+		defer impair(links, unimpaired)
 		began := time.Now()
 		err := e.hold(ctx)
 		switch lasted := time.Since(began).Round(100 * time.Millisecond); {
@@ -139,17 +139,17 @@ func weathered(make func(*experiment) weather) func(context.Context, *experiment
 
 func stall(ctx context.Context, e *experiment, links []*link) (string, error) {
 	held := make(chan struct{})
-	setWeather(links, &weather{held: held})
+	impair(links, &impairment{held: held})
 	began := time.Now()
 	err := e.hold(ctx)
-	setWeather(links, fine)
+	impair(links, unimpaired)
 	close(held)
 	return fmt.Sprintf("for %v", time.Since(began).Round(100*time.Millisecond)), err
 }
 
 func refuse(ctx context.Context, e *experiment, links []*link) (string, error) {
-	setWeather(links, &weather{refuse: true})
-	defer setWeather(links, fine)
+	impair(links, &impairment{refuse: true})
+	defer impair(links, unimpaired)
 	began := time.Now()
 	n := each(links, (*pair).reset)
 	err := e.hold(ctx)

@@ -17,17 +17,17 @@ import (
 //
 // The side that connects to it is called near, the one it connects to far.
 type link struct {
-	ln      net.Listener
-	dial    func(ctx context.Context) (net.Conn, error)
-	weather atomic.Pointer[weather]
-	running sync.WaitGroup
+	ln         net.Listener
+	dial       func(ctx context.Context) (net.Conn, error)
+	impairment atomic.Pointer[impairment]
+	running    sync.WaitGroup
 
 	mu    sync.Mutex
 	pairs map[*pair]struct{}
 }
 
-// weather is how a link passes bytes on. The zero value is a fine day.
-type weather struct {
+// impairment is how a link passes bytes on. The zero value is none.
+type impairment struct {
 	delay  time.Duration   // before each piece
 	rate   int             // bytes per second and direction; 0: no limit
 	piece  int             // the most bytes in one write; 0: as they come
@@ -35,7 +35,7 @@ type weather struct {
 	refuse bool            // new connections are reset
 }
 
-var fine = &weather{}
+var unimpaired = &impairment{}
 
 // newLink listens on address and forwards to what dial opens.
 func newLink(address string, dial func(ctx context.Context) (net.Conn, error)) (*link, error) {
@@ -44,7 +44,7 @@ func newLink(address string, dial func(ctx context.Context) (net.Conn, error)) (
 		return nil, err
 	}
 	l := &link{ln: ln, dial: dial, pairs: map[*pair]struct{}{}}
-	l.weather.Store(fine)
+	l.impairment.Store(unimpaired)
 	l.running.Go(l.accept)
 	return l, nil
 }
@@ -53,7 +53,7 @@ func (l *link) addr() string { return l.ln.Addr().String() }
 
 func (l *link) close() {
 	l.ln.Close()
-	l.weather.Store(fine)
+	l.impairment.Store(unimpaired)
 	l.each((*pair).reset)
 	l.running.Wait()
 }
@@ -74,7 +74,7 @@ func (l *link) accept() {
 
 // serve carries one connection until both directions have ended.
 func (l *link) serve(near *net.TCPConn) {
-	w := l.weather.Load()
+	w := l.impairment.Load()
 	if w.held != nil {
 		<-w.held
 	}
@@ -128,11 +128,11 @@ func (l *link) carry(p *pair, from, to *net.TCPConn) {
 	}
 }
 
-// pass passes bytes on as the weather is now. It reports false when the
+// pass passes bytes on as the impairment of the moment has it. It reports false when the
 // connection is over.
 func (l *link) pass(p *pair, to *net.TCPConn, b []byte) bool {
 	for len(b) > 0 && !p.lost.Load() {
-		w := l.weather.Load()
+		w := l.impairment.Load()
 		if w.held != nil {
 			select {
 			case <-w.held:

@@ -68,8 +68,8 @@ func (s *stretch) across(t *testing.T, b []byte) []byte {
 func TestLinkPassesOnEverythingHoweverItIsCut(t *testing.T) {
 	s := newStretch(t)
 	sent := harness.Filler(5000)
-	for _, w := range []weather{{}, {piece: 1}, {rate: 1 << 20}, {delay: time.Millisecond}, {piece: 7, rate: 1 << 20}} {
-		s.weather.Store(&w)
+	for _, w := range []impairment{{}, {piece: 1}, {rate: 1 << 20}, {delay: time.Millisecond}, {piece: 7, rate: 1 << 20}} {
+		s.impairment.Store(&w)
 		if !bytes.Equal(s.across(t, sent), sent) {
 			t.Errorf("with %+v something else arrives", w)
 		}

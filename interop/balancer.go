@@ -13,7 +13,7 @@ import (
 
 // startBalancer starts HAProxy as a plain TCP load balancer: it knows no TLS, and gives
 // each connection to any of the proxies that say they are ready.
-func (s *scene) startBalancer(ctx context.Context, port int, copies []*proxy) (*harness.Process, error) {
+func (s *scenarioRun) startBalancer(ctx context.Context, port int, copies []*proxy) (*harness.Process, error) {
 	config := fmt.Sprintf(`defaults
 	mode tcp
 	timeout connect 1s

@@ -10,7 +10,7 @@ import (
 // listen has a witness hear what clients of an endpoint's proxy are told, from
 // their next connection until the returned function is called. A run without
 // proxies has no tap to put it into: it hears nothing then.
-func (s *scene) listen(e *endpoint) (w *witness, end func()) {
+func (s *scenarioRun) listen(e *endpoint) (w *witness, end func()) {
 	w = newWitness()
 	for _, p := range s.proxies {
 		if p.tap != nil && p.name == e.name {
@@ -24,7 +24,7 @@ func (s *scene) listen(e *endpoint) (w *witness, end func()) {
 // leaderMovesClients moves leaders about under clients of other makers: a
 // librdkafka and a Sarama producer, and a consumer of each. No broker is lost
 // here, so that any error that a client reports is one too many.
-func leaderMovesClients(ctx context.Context, s *scene) (string, error) {
+func leaderMovesClients(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "clients-leader-moves"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -105,8 +105,8 @@ func leaderMovesClients(ctx context.Context, s *scene) (string, error) {
 
 // longAnswersClients is longAnswers for clients of other makers: answers too
 // long to be kept, at whose end an address is put in place, or left out.
-func longAnswersClients(noFit bool) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
+func longAnswersClients(noFit bool) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
 		if noFit {
 			return s.longAnswersClients(ctx, s.sasl, "clients-long-no-fit", true)
 		}
@@ -114,7 +114,7 @@ func longAnswersClients(noFit bool) func(context.Context, *scene) (string, error
 	}
 }
 
-func (s *scene) longAnswersClients(ctx context.Context, e *endpoint, topic string, noFit bool) (string, error) {
+func (s *scenarioRun) longAnswersClients(ctx context.Context, e *endpoint, topic string, noFit bool) (string, error) {
 	const backlog = 50_000 // both read about 1000 of them a second while leaders move
 	if err := s.cluster.createTopic(ctx, topic, 12, 3); err != nil {
 		return "", err
@@ -122,8 +122,8 @@ func (s *scene) longAnswersClients(ctx context.Context, e *endpoint, topic strin
 	if err := s.cluster.fill(ctx, topic, backlog); err != nil {
 		return "", err
 	}
-	leaders := []int32{1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3}
-	if err := s.cluster.lead(ctx, topic, leaders...); err != nil {
+	leaders, err := s.dealLeaders(ctx, topic)
+	if err != nil {
 		return "", err
 	}
 	w, end := s.listen(e)
@@ -146,12 +146,7 @@ func (s *scene) longAnswersClients(ctx context.Context, e *endpoint, topic strin
 		if err := errors.Join(progressed(rd), sarama.progressed(ctx)); err != nil {
 			return "", err
 		}
-		// A quarter of the partitions goes to the next broker, so that the
-		// old one has records of the others to send along.
-		for partition := 3 * (step % 4); partition < 3*(step%4)+3; partition++ {
-			leaders[partition] = leaders[partition]%brokerCount + 1
-		}
-		if err := s.cluster.lead(ctx, topic, leaders...); err != nil {
+		if err := leaders.move(ctx, step); err != nil {
 			return "", err
 		}
 	}

@@ -33,9 +33,9 @@ const (
 // balancer, that are started without memory each time, and to brokers, under
 // clients that go on. With SASL nobody can ask the cluster where its brokers are
 // but clients.
-func events(copies int, behindSASL bool) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
-		e := &eventful{scene: s, topic: fmt.Sprintf("events-%d", copies), kind: eventKinds[copies-1], listener: listenTLS}
+func events(copies int, behindSASL bool) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
+		e := &eventful{scenarioRun: s, topic: fmt.Sprintf("events-%d", copies), kind: eventKinds[copies-1], listener: listenTLS}
 		e.endpoint = s.tls.with()
 		if behindSASL {
 			e.topic += "-sasl"
@@ -64,9 +64,9 @@ func events(copies int, behindSASL bool) func(context.Context, *scene) (string, 
 	}
 }
 
-// eventful is a scene in which things happen.
+// eventful is a scenario in which things happen.
 type eventful struct {
-	*scene
+	*scenarioRun
 	topic, kind string
 	listener    string // of the brokers
 	endpoint    *endpoint

@@ -15,7 +15,7 @@ import (
 
 // brokerRestart restarts a broker in the middle of producing and consuming: the
 // one that coordinates the consumer's group, which is the hardest to do without.
-func brokerRestart(ctx context.Context, s *scene) (string, error) {
+func brokerRestart(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "broker-restart"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -56,6 +56,13 @@ func brokerRestart(ctx context.Context, s *scene) (string, error) {
 	if err := progressed(producer, consumer); err != nil {
 		return "", err
 	}
+	flow, err := s.endFlow(ctx, producer, consumer, topic)
+	return fmt.Sprintf("broker %d was away for %.0f s; %s", b.id, away.Seconds(), flow), err
+}
+
+// endFlow ends a Java producer and the consumer of what it produces. Every record
+// must have been acknowledged, read, and be in the log once.
+func (s *scenarioRun) endFlow(ctx context.Context, producer, consumer *process, topic string) (figures string, err error) {
 	sent, slowest, err := endProducer(producer)
 	if err != nil {
 		return "", err
@@ -68,7 +75,7 @@ func brokerRestart(ctx context.Context, s *scene) (string, error) {
 	if err == nil {
 		err = log.exactly(map[string]int64{"java": sent})
 	}
-	return fmt.Sprintf("broker %d was away for %.0f s; %d records sent, slowest ack %d ms, each once in the log; consumer: %s", b.id, away.Seconds(), sent, slowest, result), err
+	return fmt.Sprintf("%d records, each once in the log, slowest ack %d ms; consumer: %s", sent, slowest, result), err
 }
 
 // progressed waits until each Java client has done another 500 records or more
@@ -181,7 +188,7 @@ func setOf(partitions map[int32]int32) map[int32]struct{} {
 // franz-go producer and consumer are at work. Brokers tell clients of the new
 // leader and where it lives in their answers to Produce, Fetch and ShareFetch
 // (KIP-951, KIP-932); these addresses have to be the proxy's.
-func leaderMoves(ctx context.Context, s *scene) (string, error) {
+func leaderMoves(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "leader-moves"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -323,4 +330,26 @@ func toldLeaders(direct bool, clients ...*process) (string, error) {
 		return figures, errors.New("not every kind of answer told of a new leader, or no client went by it:\n" + figures)
 	}
 	return figures, nil
+}
+
+// movingLeaders are who leads each of the twelve partitions of a topic.
+type movingLeaders struct {
+	cluster *cluster
+	topic   string
+	ids     []int32
+}
+
+// dealLeaders has the partitions of a topic led by the three brokers in turn.
+func (s *scenarioRun) dealLeaders(ctx context.Context, topic string) (*movingLeaders, error) {
+	l := &movingLeaders{s.cluster, topic, []int32{1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3}}
+	return l, l.cluster.lead(ctx, topic, l.ids...)
+}
+
+// move gives a quarter of the partitions to the next broker, so that the old one
+// has records of the others to send along.
+func (l *movingLeaders) move(ctx context.Context, step int) error {
+	for partition := 3 * (step % 4); partition < 3*(step%4)+3; partition++ {
+		l.ids[partition] = l.ids[partition]%brokerCount + 1
+	}
+	return l.cluster.lead(ctx, l.topic, l.ids...)
 }

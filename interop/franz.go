@@ -23,7 +23,7 @@ type franzProducer struct {
 
 // startFranzProducer starts a producer of about 1000 records a second that ends
 // with the context.
-func (s *scene) startFranzProducer(ctx context.Context, e *endpoint, topic string) (*franzProducer, error) {
+func (s *scenarioRun) startFranzProducer(ctx context.Context, e *endpoint, topic string) (*franzProducer, error) {
 	client, err := s.goClient(e, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
 		return nil, err
@@ -35,18 +35,8 @@ func (s *scene) startFranzProducer(ctx context.Context, e *endpoint, topic strin
 }
 
 func (p *franzProducer) run(ctx context.Context) {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for sent := int64(0); ; sent++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.stop:
-			p.sent <- sent
-			return
-		case <-tick.C:
-		}
-		p.client.Produce(ctx, &kgo.Record{Value: numbered("franz", sent, 100)}, func(_ *kgo.Record, err error) {
+	everyMillisecond(ctx, p.stop, p.sent, func(n int64) {
+		p.client.Produce(ctx, &kgo.Record{Value: numbered("franz", n, 100)}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				err = fmt.Errorf("franz-go producer: %w", err)
 				p.failure.CompareAndSwap(nil, &err)
@@ -54,6 +44,24 @@ func (p *franzProducer) run(ctx context.Context) {
 			}
 			p.acked.Add(1)
 		})
+	})
+}
+
+// everyMillisecond calls send with 0, 1, 2 and so on until stop is closed, and
+// then tells sent how often it did. It ends without a word when ctx does.
+func everyMillisecond(ctx context.Context, stop <-chan struct{}, sent chan<- int64, send func(n int64)) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for n := int64(0); ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stop:
+			sent <- n
+			return
+		case <-tick.C:
+		}
+		send(n)
 	}
 }
 
@@ -113,7 +121,7 @@ type franzResult struct {
 // startFranzConsumer starts a consumer that ends with the context. One with a
 // pause fetches little at a time, so as not to have everything in its buffers
 // while it pauses.
-func (s *scene) startFranzConsumer(ctx context.Context, e *endpoint, topic string, pause time.Duration) (*franzConsumer, error) {
+func (s *scenarioRun) startFranzConsumer(ctx context.Context, e *endpoint, topic string, pause time.Duration) (*franzConsumer, error) {
 	options := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
 	if pause > 0 {
 		options = append(options, kgo.FetchMaxPartitionBytes(200_000))

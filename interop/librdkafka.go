@@ -79,7 +79,7 @@ func (s *software) wheels(ctx context.Context, p *python, requirements, about, d
 }
 
 // startLibrdkafka starts one of the clients in python/client.py.
-func (s *scene) startLibrdkafka(ctx context.Context, e *endpoint, settings []string, subcommand string, args ...string) (*process, error) {
+func (s *scenarioRun) startLibrdkafka(ctx context.Context, e *endpoint, settings []string, subcommand string, args ...string) (*process, error) {
 	if s.python == nil {
 		var err error
 		if s.python, err = s.java.software.python(ctx, s.dir); err != nil {
@@ -138,7 +138,7 @@ func untroubled(clients ...*process) error {
 
 // librdkafkaVerifies is the control of its TLS: under a name that is not in the
 // certificate it has to refuse the proxy. (By default it did not look, once.)
-func (s *scene) librdkafkaVerifies(ctx context.Context) error {
+func (s *scenarioRun) librdkafkaVerifies(ctx context.Context) error {
 	const stranger = "bootstrap.stranger.test"
 	first, _, _ := strings.Cut(s.tapped.bootstrap, ",")
 	_, port, err := net.SplitHostPort(first)

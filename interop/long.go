@@ -18,8 +18,8 @@ import (
 // when it sees the address at its end; the names that it puts there have to
 // fit into what stood there before, or are left out. Clients have to take
 // both. Names that do not fit are those that the SASL proxy gives.
-func longAnswers(noFit bool) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
+func longAnswers(noFit bool) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
 		topic, e := "long-answers", s.tapped
 		if noFit {
 			topic, e = "long-answers-no-fit", s.sasl.with(login("PLAIN", saslSecret)...)
@@ -30,15 +30,15 @@ func longAnswers(noFit bool) func(context.Context, *scene) (string, error) {
 
 const backlog = 100_000 // records of about 1000 bytes
 
-func (s *scene) longAnswers(ctx context.Context, e *endpoint, topic string, noFit bool) (string, error) {
+func (s *scenarioRun) longAnswers(ctx context.Context, e *endpoint, topic string, noFit bool) (string, error) {
 	if err := s.cluster.createTopic(ctx, topic, 12, 3); err != nil {
 		return "", err
 	}
 	if err := s.cluster.fill(ctx, topic, backlog); err != nil {
 		return "", err
 	}
-	leaders := []int32{1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3}
-	if err := s.cluster.lead(ctx, topic, leaders...); err != nil {
+	leaders, err := s.dealLeaders(ctx, topic)
+	if err != nil {
 		return "", err
 	}
 	paced := e.with("max.poll.records=50", "max.partition.fetch.bytes=200000")
@@ -60,12 +60,7 @@ func (s *scene) longAnswers(ctx context.Context, e *endpoint, topic string, noFi
 		if err := progressed(consumer, share); err != nil {
 			return "", err
 		}
-		// A quarter of the partitions goes to the next broker, so that the
-		// old one has records of the others to send along.
-		for partition := 3 * (step % 4); partition < 3*(step%4)+3; partition++ {
-			leaders[partition] = leaders[partition]%brokerCount + 1
-		}
-		if err := s.cluster.lead(ctx, topic, leaders...); err != nil {
+		if err := leaders.move(ctx, step); err != nil {
 			return "", err
 		}
 	}

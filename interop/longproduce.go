@@ -17,7 +17,7 @@ import (
 // to be kept, and so have their endpoints put in place, or left out. Produce
 // answers are short as a rule. These are long because one request goes to many
 // topics, and version 10, which is Sarama's newest, answers with their names.
-func clientsLongProduce(ctx context.Context, s *scene) (string, error) {
+func clientsLongProduce(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "clients-long-produce"
 	if err := s.cluster.createTopic(ctx, topic, 3, 3); err != nil {
 		return "", err
@@ -48,7 +48,7 @@ func clientsLongProduce(ctx context.Context, s *scene) (string, error) {
 
 // longProduce sends rounds of one record to each partition. In every second one
 // the leader of a few has left the broker that leads all others.
-func (s *scene) longProduce(ctx context.Context, e *endpoint, topic, tag string, ballast []string) (figures string, rounds int64, err error) {
+func (s *scenarioRun) longProduce(ctx context.Context, e *endpoint, topic, tag string, ballast []string) (figures string, rounds int64, err error) {
 	if err := s.cluster.lead(ctx, topic, 1); err != nil {
 		return "", 0, err
 	}

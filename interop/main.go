@@ -110,7 +110,7 @@ func endWithParent(ctx context.Context) context.Context {
 	return ctx
 }
 
-// interop prepares the stage, plays the scenarios and prints the table.
+// interop prepares the environment, runs the scenarios and prints the table.
 func interop(ctx context.Context, o options, work string) (err error) {
 	begin := time.Now()
 	root, err := moduleRoot(ctx)
@@ -122,8 +122,8 @@ func interop(ctx context.Context, o options, work string) (err error) {
 		return errors.New("--run matches no scenario; --list shows them")
 	}
 	fmt.Println("logs:", work)
-	s, err := setStage(ctx, o, root, work)
-	defer func() { err = errors.Join(err, s.strike(ctx)) }()
+	s, err := newEnvironment(ctx, o, root, work)
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func interop(ctx context.Context, o options, work string) (err error) {
 			continue
 		}
 		fmt.Printf("%-22s ", one.name)
-		result := s.perform(ctx, one, filepath.Join(work, "scenarios", one.name))
+		result := s.run(ctx, one, filepath.Join(work, "scenarios", one.name))
 		fmt.Println(result)
 		results.add(result)
 	}

@@ -15,7 +15,7 @@ import (
 // moves: once as brokers tell clients of the new leader in their Produce
 // answers (KIP-951), whose addresses have to be rewritten for that, and once as
 // it would be if those addresses were left out and clients asked for metadata.
-func newLeader(ctx context.Context, s *scene) (string, error) {
+func newLeader(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic, moves = "new-leader", 5
 	if err := s.cluster.createTopic(ctx, topic, 1, 3); err != nil {
 		return "", err

@@ -35,7 +35,7 @@ const (
 // to each other do not hide what the proxy costs. Client, brokers and proxy
 // share this machine's cores: the ratio is what counts, and it is a lower
 // bound of what separate machines would give.
-func perfTools(ctx context.Context, s *scene) (string, error) {
+func perfTools(ctx context.Context, s *scenarioRun) (string, error) {
 	direct := func(topic string) (perfRun, error) { return s.perf(ctx, s.directTLS, topic, s.perfRecords, nil) }
 	proxied := func(topic string) (perfRun, error) { return s.perf(ctx, s.tls, topic, s.perfRecords, s.proxies["tls"]) }
 	for n := range perfWarmUp {
@@ -94,7 +94,7 @@ var (
 
 // perf writes and reads back one topic by one way to the cluster; p is the
 // proxy on that way, or nil.
-func (s *scene) perf(ctx context.Context, e *endpoint, topic string, count int, p *proxy) (perfRun, error) {
+func (s *scenarioRun) perf(ctx context.Context, e *endpoint, topic string, count int, p *proxy) (perfRun, error) {
 	var r perfRun
 	if err := s.cluster.createTopic(ctx, topic, 6, 1); err != nil {
 		return r, err

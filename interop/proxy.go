@@ -73,7 +73,7 @@ type proxySetup struct {
 }
 
 // startProxy starts a proxy and waits until it says that it is ready.
-func (s *stage) startProxy(ctx context.Context, setup proxySetup) (*proxy, error) {
+func (s *environment) startProxy(ctx context.Context, setup proxySetup) (*proxy, error) {
 	p := &proxy{name: setup.Name, dir: s.proxyDir}
 	if err := s.ports.TakeAll(&p.port, &p.admin); err != nil {
 		return nil, err

@@ -51,9 +51,9 @@ func (rs recoveries) String() string {
 	for _, event := range []string{eventCold, eventTerm, eventKill, eventStop, eventMoved, eventInTurn} {
 		fmt.Fprintf(&b, "\n%-32s", event)
 		for _, kind := range eventKinds {
-			r, played := rs[[2]string{event, kind}]
+			r, seen := rs[[2]string{event, kind}]
 			cell := "-"
-			if played {
+			if seen {
 				cell = fmt.Sprintf("%s / %s / %s; %d", seconds(r.java), seconds(r.franz), seconds(r.group), r.connections)
 			}
 			fmt.Fprintf(&b, "  %-23s", cell)

@@ -10,8 +10,8 @@ import (
 // The old one has to go in good order. The new one knows no broker yet when
 // clients come back to it asking for one by name; behind SASL it cannot ask the
 // cluster itself.
-func proxyRestart(behindSASL bool) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
+func proxyRestart(behindSASL bool) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
 		setup := proxySetup{Name: "restart", Listener: listenTLS, Tapped: true}
 		like := s.tapped
 		if behindSASL {
@@ -34,7 +34,7 @@ func proxyRestart(behindSASL bool) func(context.Context, *scene) (string, error)
 	}
 }
 
-func (s *scene) restartUnder(ctx context.Context, e *endpoint, p *proxy, topic string) (string, error) {
+func (s *scenarioRun) restartUnder(ctx context.Context, e *endpoint, p *proxy, topic string) (string, error) {
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
 	}
@@ -63,17 +63,6 @@ func (s *scene) restartUnder(ctx context.Context, e *endpoint, p *proxy, topic s
 	if err := progressed(producer, consumer); err != nil {
 		return "", err
 	}
-	sent, slowest, err := endProducer(producer)
-	if err != nil {
-		return "", err
-	}
-	result, err := endConsumer(consumer, sent)
-	if err != nil {
-		return "", err
-	}
-	log, err := s.cluster.audit(ctx, topic)
-	if err == nil {
-		err = log.exactly(map[string]int64{"java": sent})
-	}
-	return fmt.Sprintf("3 restarts, drained in %.1f s at most; %d records, each once in the log, slowest ack %d ms; consumer: %s", longest.Seconds(), sent, slowest, result), err
+	flow, err := s.endFlow(ctx, producer, consumer, topic)
+	return fmt.Sprintf("3 restarts, drained in %.1f s at most; %s", longest.Seconds(), flow), err
 }

@@ -17,7 +17,7 @@ import (
 
 // saramaConfig is what Sarama's clients have in common. Its own TLS is used:
 // the name it asks for is the one it was told to connect to.
-func (s *scene) saramaConfig(e *endpoint) *sarama.Config {
+func (s *scenarioRun) saramaConfig(e *endpoint) *sarama.Config {
 	c := sarama.NewConfig()
 	c.ClientID = "sarama"
 	c.Version = sarama.MaxVersion
@@ -69,7 +69,7 @@ func idempotent(c *sarama.Config) *sarama.Config {
 }
 
 // startSaramaProducer starts a producer of about 1000 records a second.
-func (s *scene) startSaramaProducer(ctx context.Context, e *endpoint, topic string) (*saramaProducer, error) {
+func (s *scenarioRun) startSaramaProducer(ctx context.Context, e *endpoint, topic string) (*saramaProducer, error) {
 	c := idempotent(s.saramaConfig(e))
 	c.Producer.Flush.Frequency = 5 * time.Millisecond
 	producer, err := sarama.NewAsyncProducer(strings.Split(e.bootstrap, ","), c)
@@ -84,24 +84,13 @@ func (s *scene) startSaramaProducer(ctx context.Context, e *endpoint, topic stri
 
 func (p *saramaProducer) send(ctx context.Context, topic string) {
 	defer p.producer.AsyncClose()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for sent := int64(0); ; sent++ {
+	everyMillisecond(ctx, p.stop, p.sent, func(n int64) {
+		message := &sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(numbered("sarama", n, 100))}
 		select {
 		case <-ctx.Done():
-			return
-		case <-p.stop:
-			p.sent <- sent
-			return
-		case <-tick.C:
-		}
-		message := &sarama.ProducerMessage{Topic: topic, Value: sarama.ByteEncoder(numbered("sarama", sent, 100))}
-		select {
-		case <-ctx.Done():
-			return
 		case p.producer.Input() <- message:
 		}
-	}
+	})
 }
 
 // count runs until the producer is closed and has told of all its records.
@@ -178,7 +167,7 @@ type saramaConsumer struct {
 	failure  atomic.Pointer[error]
 }
 
-func (s *scene) startSaramaConsumer(ctx context.Context, e *endpoint, topic string, pause time.Duration) (*saramaConsumer, error) {
+func (s *scenarioRun) startSaramaConsumer(ctx context.Context, e *endpoint, topic string, pause time.Duration) (*saramaConsumer, error) {
 	config := s.saramaConfig(e)
 	config.Consumer.Return.Errors = true
 	config.Consumer.Retry.Backoff = 100 * time.Millisecond

@@ -13,47 +13,47 @@ import (
 	"kafka-sni-proxy/internal/harness"
 )
 
-// scenarios are played in this order. None needs another one to have been
-// played before it.
+// scenarios are run in this order. None needs another one to have been
+// run before it.
 var scenarios = []scenario{
-	{name: "host-fields", limit: time.Minute, play: hostFields},
-	{name: "certificates", limit: time.Minute, play: certificates, needsProxy: true},
-	{name: "leak-scanner", limit: time.Minute, play: leakScannerWorks, needsProxy: true},
-	{name: "api-versions", limit: time.Minute, play: apiVersions},
-	{name: "old-client", limit: time.Minute, play: oldClient},
-	{name: "topics", limit: time.Minute, play: topics},
-	{name: "group-classic", limit: 2 * time.Minute, play: group("classic")},
-	{name: "group-consumer", limit: 2 * time.Minute, play: group("consumer")},
-	{name: "transactions", limit: time.Minute, play: transactions},
-	{name: "share-group", limit: time.Minute, play: shareGroup},
-	{name: "admin", limit: time.Minute, play: admin, configsAllowed: true},
-	{name: "sasl-plain", limit: time.Minute, play: sasl("PLAIN")},
-	{name: "sasl-scram-256", limit: time.Minute, play: sasl("SCRAM-SHA-256")},
-	{name: "sasl-scram-512", limit: time.Minute, play: sasl("SCRAM-SHA-512")},
-	{name: "sasl-oauthbearer", limit: time.Minute, play: saslOAuth},
-	{name: "sasl-wrong-password", limit: time.Minute, play: saslWrongPassword},
-	{name: "client-mtls", limit: time.Minute, play: clientMTLS, needsProxy: true},
-	{name: "perf-tools", limit: 12 * time.Minute, play: perfTools},
-	{name: "broker-restart", limit: 3 * time.Minute, play: brokerRestart},
-	{name: "proxy-restart", limit: 3 * time.Minute, play: proxyRestart(false), needsProxy: true},
-	{name: "proxy-restart-sasl", limit: 3 * time.Minute, play: proxyRestart(true), needsProxy: true},
-	{name: "events-one", limit: time.Hour, play: events(1, false), needsProxy: true},
-	{name: "events-two", limit: time.Hour, play: events(2, false), needsProxy: true},
-	{name: "events-one-sasl", limit: time.Hour, play: events(1, true), needsProxy: true},
-	{name: "events-two-sasl", limit: time.Hour, play: events(2, true), needsProxy: true},
-	{name: "leader-moves", limit: 4 * time.Minute, play: leaderMoves},
-	{name: "new-leader", limit: 4 * time.Minute, play: newLeader},
-	{name: "long-answers", limit: 2 * time.Minute, play: longAnswers(false)},
-	{name: "long-answers-no-fit", limit: 2 * time.Minute, play: longAnswers(true)},
-	{name: "clients-leader-moves", limit: 90 * time.Second, play: leaderMovesClients},
-	{name: "clients-long-answers", limit: 90 * time.Second, play: longAnswersClients(false)},
-	{name: "clients-long-no-fit", limit: 90 * time.Second, play: longAnswersClients(true)},
-	{name: "clients-long-produce", limit: 90 * time.Second, play: clientsLongProduce},
+	{name: "host-fields", limit: time.Minute, run: hostFields},
+	{name: "certificates", limit: time.Minute, run: certificates, needsProxy: true},
+	{name: "leak-scanner", limit: time.Minute, run: leakScannerWorks, needsProxy: true},
+	{name: "api-versions", limit: time.Minute, run: apiVersions},
+	{name: "old-client", limit: time.Minute, run: oldClient},
+	{name: "topics", limit: time.Minute, run: topics},
+	{name: "group-classic", limit: 2 * time.Minute, run: group("classic")},
+	{name: "group-consumer", limit: 2 * time.Minute, run: group("consumer")},
+	{name: "transactions", limit: time.Minute, run: transactions},
+	{name: "share-group", limit: time.Minute, run: shareGroup},
+	{name: "admin", limit: time.Minute, run: admin, configsAllowed: true},
+	{name: "sasl-plain", limit: time.Minute, run: sasl("PLAIN")},
+	{name: "sasl-scram-256", limit: time.Minute, run: sasl("SCRAM-SHA-256")},
+	{name: "sasl-scram-512", limit: time.Minute, run: sasl("SCRAM-SHA-512")},
+	{name: "sasl-oauthbearer", limit: time.Minute, run: saslOAuth},
+	{name: "sasl-wrong-password", limit: time.Minute, run: saslWrongPassword},
+	{name: "client-mtls", limit: time.Minute, run: clientMTLS, needsProxy: true},
+	{name: "perf-tools", limit: 12 * time.Minute, run: perfTools},
+	{name: "broker-restart", limit: 3 * time.Minute, run: brokerRestart},
+	{name: "proxy-restart", limit: 3 * time.Minute, run: proxyRestart(false), needsProxy: true},
+	{name: "proxy-restart-sasl", limit: 3 * time.Minute, run: proxyRestart(true), needsProxy: true},
+	{name: "events-one", limit: time.Hour, run: events(1, false), needsProxy: true},
+	{name: "events-two", limit: time.Hour, run: events(2, false), needsProxy: true},
+	{name: "events-one-sasl", limit: time.Hour, run: events(1, true), needsProxy: true},
+	{name: "events-two-sasl", limit: time.Hour, run: events(2, true), needsProxy: true},
+	{name: "leader-moves", limit: 4 * time.Minute, run: leaderMoves},
+	{name: "new-leader", limit: 4 * time.Minute, run: newLeader},
+	{name: "long-answers", limit: 2 * time.Minute, run: longAnswers(false)},
+	{name: "long-answers-no-fit", limit: 2 * time.Minute, run: longAnswers(true)},
+	{name: "clients-leader-moves", limit: 90 * time.Second, run: leaderMovesClients},
+	{name: "clients-long-answers", limit: 90 * time.Second, run: longAnswersClients(false)},
+	{name: "clients-long-no-fit", limit: 90 * time.Second, run: longAnswersClients(true)},
+	{name: "clients-long-produce", limit: 90 * time.Second, run: clientsLongProduce},
 }
 
 // apiVersions checks that the newest client and broker go on using the newest
 // versions that both know, as if nothing stood between them.
-func apiVersions(ctx context.Context, s *scene) (string, error) {
+func apiVersions(ctx context.Context, s *scenarioRun) (string, error) {
 	output, err := s.tool(ctx, s.tapped, "org.apache.kafka.tools.BrokerApiVersionsCommand")
 	if err != nil {
 		return "", err
@@ -106,7 +106,7 @@ func apiVersions(ctx context.Context, s *scene) (string, error) {
 
 // oldClient produces and consumes with the oldest Java client that the brokers
 // still serve.
-func oldClient(ctx context.Context, s *scene) (string, error) {
+func oldClient(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "old-client"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -138,7 +138,7 @@ func oldClient(ctx context.Context, s *scene) (string, error) {
 }
 
 // topics does what an administrator does on the first day.
-func topics(ctx context.Context, s *scene) (string, error) {
+func topics(ctx context.Context, s *scenarioRun) (string, error) {
 	const class = "org.apache.kafka.tools.TopicCommand"
 	if _, err := s.tool(ctx, s.tls, class, "--create", "--topic", "orders", "--partitions", "6", "--replication-factor", "3"); err != nil {
 		return "", err
@@ -163,10 +163,10 @@ func topics(ctx context.Context, s *scene) (string, error) {
 	return "created, altered to 9 partitions, described, deleted", err
 }
 
-// group plays a consumer group of one or the other protocol: one member reads,
+// group runs a consumer group of one or the other protocol: one member reads,
 // a second one comes and goes, and nothing is missed.
-func group(protocol string) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
+func group(protocol string) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
 		topic := "group-" + protocol
 		if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 			return "", err
@@ -210,7 +210,7 @@ func group(protocol string) func(context.Context, *scene) (string, error) {
 }
 
 // produce sends numbered records and wants all of them acknowledged.
-func (s *scene) produce(ctx context.Context, e *endpoint, topic, tag string, count int) error {
+func (s *scenarioRun) produce(ctx context.Context, e *endpoint, topic, tag string, count int) error {
 	result, err := s.runJava(ctx, e, "produce", topic, tag, "20000", fmt.Sprint(count))
 	if err == nil && figure(result, "acked") != int64(count) {
 		err = fmt.Errorf("the producer was to send %d records: %s", count, result)
@@ -219,7 +219,7 @@ func (s *scene) produce(ctx context.Context, e *endpoint, topic, tag string, cou
 }
 
 // consume reads a topic in a group of its own and wants a number of distinct records.
-func (s *scene) consume(ctx context.Context, e *endpoint, topic string, count int) error {
+func (s *scenarioRun) consume(ctx context.Context, e *endpoint, topic string, count int) error {
 	p, err := s.startJava(ctx, e, "consume", topic, topic)
 	if err != nil {
 		return err
@@ -234,7 +234,7 @@ func (s *scene) consume(ctx context.Context, e *endpoint, topic string, count in
 	return err
 }
 
-func transactions(ctx context.Context, s *scene) (string, error) {
+func transactions(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "transactions"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -246,7 +246,7 @@ func transactions(ctx context.Context, s *scene) (string, error) {
 	return "one of three transactions aborted; " + result, err
 }
 
-func shareGroup(ctx context.Context, s *scene) (string, error) {
+func shareGroup(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "share-group"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -270,7 +270,7 @@ func shareGroup(ctx context.Context, s *scene) (string, error) {
 
 // admin asks what some broker, a certain broker, the controller and a
 // coordinator have to answer, and checks each name in the answers.
-func admin(ctx context.Context, s *scene) (string, error) {
+func admin(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "admin"
 	if err := s.cluster.createTopic(ctx, topic, 6, 3); err != nil {
 		return "", err
@@ -325,7 +325,7 @@ var hostPattern = regexp.MustCompile(`[a-z0-9-]+(\.[a-z0-9-]+)+`)
 
 // leakScannerWorks is the control: the same tap, put in front of a broker, has
 // to find its name; otherwise that it finds nothing elsewhere means nothing.
-func leakScannerWorks(ctx context.Context, s *scene) (string, error) {
+func leakScannerWorks(ctx context.Context, s *scenarioRun) (string, error) {
 	found, err := s.tapBroker(ctx)
 	if err == nil && len(found) < brokerCount {
 		err = fmt.Errorf("a tap on the answers of a broker found %d names of %d: %q", len(found), brokerCount, found)

@@ -29,7 +29,7 @@ var knownHostFields string
 // hostFields compares that list with the message definitions inside the newest
 // Java client. An API, a version or a field that is new fails the run, until
 // somebody has looked at it.
-func hostFields(_ context.Context, s *scene) (string, error) {
+func hostFields(_ context.Context, s *scenarioRun) (string, error) {
 	jar := filepath.Join(s.java.software.clients, "kafka-clients-"+clientVersion+".jar")
 	found, err := hostFieldsIn(jar)
 	if err != nil {

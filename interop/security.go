@@ -18,7 +18,7 @@ import (
 // certificates checks what --generate-certs has written with others' eyes:
 // OpenSSL's, and those of a Java client that uses the generated settings as
 // they are.
-func certificates(ctx context.Context, s *scene) (string, error) {
+func certificates(ctx context.Context, s *scenarioRun) (string, error) {
 	for purpose, file := range map[string]string{"sslserver": "server.pem", "sslclient": "client.pem"} {
 		output, err := harness.Run(ctx, harness.Command{Name: "openssl-" + purpose, Dir: s.dir, Args: []string{
 			"openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", s.certs.path("ca.pem"), s.certs.path(file)}})
@@ -52,7 +52,7 @@ func certificates(ctx context.Context, s *scene) (string, error) {
 
 // clientMTLS is a producer and a consumer with a client certificate, and
 // clients that are refused: one with none, one with one of another CA.
-func clientMTLS(ctx context.Context, s *scene) (string, error) {
+func clientMTLS(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "client-mtls"
 	if err := s.cluster.createTopic(ctx, topic, 3, 3); err != nil {
 		return "", err
@@ -86,7 +86,7 @@ func clientMTLS(ctx context.Context, s *scene) (string, error) {
 
 // refused wants a producer and a consumer to end at once with an error of one
 // kind: one that hangs, or that goes on trying, is not told what is wrong.
-func (s *scene) refused(ctx context.Context, e *endpoint, topic, kind string) error {
+func (s *scenarioRun) refused(ctx context.Context, e *endpoint, topic, kind string) error {
 	for _, subcommand := range [][]string{{"produce", topic, "p", "1000", "1"}, {"consume", topic, "refused"}} {
 		p, err := s.startJava(ctx, e, subcommand[0], subcommand[1:]...)
 		if err != nil {
@@ -121,8 +121,8 @@ func login(mechanism, password string) []string {
 
 // sasl produces and consumes with a password. The brokers want clients that use SCRAM-SHA-512 to
 // authenticate anew every two seconds, so with that the producer takes longer.
-func sasl(mechanism string) func(context.Context, *scene) (string, error) {
-	return func(ctx context.Context, s *scene) (string, error) {
+func sasl(mechanism string) func(context.Context, *scenarioRun) (string, error) {
+	return func(ctx context.Context, s *scenarioRun) (string, error) {
 		topic := "sasl-" + strings.ToLower(mechanism)
 		if err := s.cluster.createTopic(ctx, topic, 3, 3); err != nil {
 			return "", err
@@ -154,7 +154,7 @@ func sasl(mechanism string) func(context.Context, *scene) (string, error) {
 	}
 }
 
-func saslOAuth(ctx context.Context, s *scene) (string, error) {
+func saslOAuth(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "sasl-oauthbearer"
 	if err := s.cluster.createTopic(ctx, topic, 3, 3); err != nil {
 		return "", err
@@ -169,7 +169,7 @@ func saslOAuth(ctx context.Context, s *scene) (string, error) {
 	return "produced and consumed 2000 (unsecured token)", s.consume(ctx, e, topic, 2000)
 }
 
-func saslWrongPassword(ctx context.Context, s *scene) (string, error) {
+func saslWrongPassword(ctx context.Context, s *scenarioRun) (string, error) {
 	const topic = "sasl-wrong-password"
 	if err := s.cluster.createTopic(ctx, topic, 1, 3); err != nil {
 		return "", err
@@ -184,7 +184,7 @@ func saslWrongPassword(ctx context.Context, s *scene) (string, error) {
 
 // tapBroker reads through a tap what a broker answers to a Metadata request,
 // and returns the upstream names in it.
-func (s *scene) tapBroker(ctx context.Context) ([]string, error) {
+func (s *scenarioRun) tapBroker(ctx context.Context) ([]string, error) {
 	// The names asked for are the proxy's, the certificate shown is the broker's.
 	target := fmt.Sprintf("127.0.0.1:%d", s.cluster.brokers[0].ports[listenTLS])
 	t, err := newTap("127.0.0.1:0", s.certs, &tls.Config{InsecureSkipVerify: true}, target)

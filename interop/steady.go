@@ -25,7 +25,7 @@ type steadyProducer struct {
 }
 
 // startSteadyProducer starts a producer that ends with the context.
-func (s *scene) startSteadyProducer(ctx context.Context, e *endpoint, topic string, partitions, perSecond int, options ...kgo.Opt) (*steadyProducer, error) {
+func (s *scenarioRun) startSteadyProducer(ctx context.Context, e *endpoint, topic string, partitions, perSecond int, options ...kgo.Opt) (*steadyProducer, error) {
 	client, err := s.goClient(e, append(options, kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ type steadyGroup struct {
 }
 
 // startSteadyGroup starts a group that ends with the context.
-func (s *scene) startSteadyGroup(ctx context.Context, e *endpoint, topic string, partitions, members int, options ...kgo.Opt) (*steadyGroup, error) {
+func (s *scenarioRun) startSteadyGroup(ctx context.Context, e *endpoint, topic string, partitions, members int, options ...kgo.Opt) (*steadyGroup, error) {
 	g := &steadyGroup{pulse: newPulse(partitions), tally: newTally()}
 	count := func(n *atomic.Int64) func(context.Context, *kgo.Client, map[string][]int32) {
 		return func(_ context.Context, _ *kgo.Client, gone map[string][]int32) { n.Add(int64(len(gone[topic]))) }

@@ -38,7 +38,7 @@ var notOffered = map[int16]int16{kmsg.DescribeQuorum.Int16(): 1}
 
 // compareOffers asks a broker and the proxy what they offer and wants both to
 // say the same, but for notOffered.
-func (s *scene) compareOffers(ctx context.Context) error {
+func (s *scenarioRun) compareOffers(ctx context.Context) error {
 	direct, err := s.offers(ctx, s.directTLS)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *scene) compareOffers(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-func (s *scene) offers(ctx context.Context, e *endpoint) (map[int16]kmsg.ApiVersionsResponseApiKey, error) {
+func (s *scenarioRun) offers(ctx context.Context, e *endpoint) (map[int16]kmsg.ApiVersionsResponseApiKey, error) {
 	client, err := s.goClient(e)
 	if err != nil {
 		return nil, err

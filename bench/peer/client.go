@@ -18,19 +18,19 @@ func NewClient(stdout io.ReadCloser, stdin io.WriteCloser) *Client {
 	return &Client{rpc.NewClient(pipes{stdout, stdin})}
 }
 
-// Open opens connections and returns the crowd they are.
-func (c *Client) Open(ctx context.Context, to Target, connections int) (int, error) {
+// Open opens connections and returns the set that they are.
+func (c *Client) Open(ctx context.Context, to Server, connections int) (int, error) {
 	var reply OpenReply
 	err := c.call(ctx, "Open", OpenArgs{to, connections}, &reply)
-	return reply.Crowd, err
+	return reply.Set, err
 }
 
-// Close closes a crowd.
-func (c *Client) Close(ctx context.Context, crowd int) error {
-	return c.call(ctx, "Close", crowd, &struct{}{})
+// Close closes a set of connections.
+func (c *Client) Close(ctx context.Context, set int) error {
+	return c.call(ctx, "Close", set, &struct{}{})
 }
 
-// Bulk sends as much as it may on all connections of a crowd.
+// Bulk sends as much as it may on all connections of a set.
 func (c *Client) Bulk(ctx context.Context, args BulkArgs) (reply BulkReply, err error) {
 	err = c.call(ctx, "Bulk", args, &reply)
 	return reply, err
@@ -44,9 +44,9 @@ func (c *Client) RoundTrips(ctx context.Context, args RoundTripsArgs) ([]int64, 
 	return reply.Nanoseconds, err
 }
 
-// Exchange has every connection of a crowd carry these requests once.
-func (c *Client) Exchange(ctx context.Context, crowd int, requests ...Request) (reply BulkReply, err error) {
-	err = c.call(ctx, "Exchange", ExchangeArgs{crowd, requests}, &reply)
+// Exchange has every connection of a set carry these requests once.
+func (c *Client) Exchange(ctx context.Context, set int, requests ...Request) (reply BulkReply, err error) {
+	err = c.call(ctx, "Exchange", ExchangeArgs{set, requests}, &reply)
 	return reply, err
 }
 

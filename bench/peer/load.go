@@ -16,8 +16,8 @@ import (
 	"kafka-sni-proxy/internal/certs"
 )
 
-// Target is where clients connect to, and the name they ask for.
-type Target struct {
+// Server is where clients connect to, and the name they ask for.
+type Server struct {
 	Address    string
 	ServerName string
 }
@@ -45,7 +45,7 @@ func RunLoad(o LoadOptions, stdin io.ReadCloser, stdout io.WriteCloser) error {
 			DynamicRecordSizingDisabled: true,
 		},
 		buffer: o.Buffer,
-		crowds: map[int]crowd{},
+		sets:   map[int]connections{},
 	}
 	server := rpc.NewServer()
 	if err := server.Register(l); err != nil {
@@ -60,13 +60,13 @@ type Load struct {
 	config *tls.Config
 	buffer int
 
-	mu     sync.Mutex
-	crowds map[int]crowd
-	last   int
+	mu   sync.Mutex
+	sets map[int]connections
+	last int
 }
 
-// crowd is a set of connections to one target.
-type crowd []*conn
+// connections are a set of them, to one server.
+type connections []*conn
 
 // patience is how much longer than planned anything may take before it counts
 // as stalled.
@@ -75,12 +75,12 @@ const patience = 10 * time.Second
 // OpenArgs asks for connections that have been greeted as a client would: with
 // ApiVersions and Metadata.
 type OpenArgs struct {
-	Target      Target
+	Server      Server
 	Connections int
 }
 
-// OpenReply names the crowd for the other calls.
-type OpenReply struct{ Crowd int }
+// OpenReply names the set for the other calls.
+type OpenReply struct{ Set int }
 
 // Open opens connections, several at a time.
 func (l *Load) Open(args OpenArgs, reply *OpenReply) error {
@@ -88,12 +88,12 @@ func (l *Load) Open(args OpenArgs, reply *OpenReply) error {
 	if err != nil {
 		return err
 	}
-	conns := make(crowd, args.Connections)
+	conns := make(connections, args.Connections)
 	var group errgroup.Group
 	group.SetLimit(16)
 	for i := range conns {
 		group.Go(func() (err error) {
-			conns[i], err = l.connect(args.Target, l.config, greet)
+			conns[i], err = l.connect(args.Server, l.config, greet)
 			return err
 		})
 	}
@@ -104,13 +104,13 @@ func (l *Load) Open(args OpenArgs, reply *OpenReply) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
-	l.crowds[l.last] = conns
-	reply.Crowd = l.last
+	l.sets[l.last] = conns
+	reply.Set = l.last
 	return nil
 }
 
 // connect opens one connection and has these requests answered on it.
-func (l *Load) connect(to Target, config *tls.Config, requests [][]byte) (*conn, error) {
+func (l *Load) connect(to Server, config *tls.Config, requests [][]byte) (*conn, error) {
 	raw, err := net.DialTimeout("tcp", to.Address, patience)
 	if err != nil {
 		return nil, err
@@ -167,17 +167,17 @@ func (c *conn) receiveHeader(correlation int32) (int, error) {
 	return 4 + size, nil
 }
 
-// Close closes a crowd.
+// Close closes a set of connections.
 func (l *Load) Close(id int, _ *struct{}) error {
 	l.mu.Lock()
-	conns := l.crowds[id]
-	delete(l.crowds, id)
+	conns := l.sets[id]
+	delete(l.sets, id)
 	l.mu.Unlock()
 	conns.close()
 	return nil
 }
 
-func (cs crowd) close() {
+func (cs connections) close() {
 	var group errgroup.Group
 	group.SetLimit(16)
 	for _, c := range cs {
@@ -188,13 +188,23 @@ func (cs crowd) close() {
 	group.Wait() // how they end is of no interest
 }
 
-func (l *Load) crowd(id int) (crowd, error) {
+func (l *Load) set(id int) (connections, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.crowds[id] == nil {
-		return nil, fmt.Errorf("no crowd %d", id)
+	if l.sets[id] == nil {
+		return nil, fmt.Errorf("no set of connections %d", id)
 	}
-	return l.crowds[id], nil
+	return l.sets[id], nil
+}
+
+// prepare returns a set of connections and the frames of requests.
+func (l *Load) prepare(set int, requests []Request) (connections, [][]byte, error) {
+	conns, err := l.set(set)
+	if err != nil {
+		return nil, nil, err
+	}
+	encoded, err := frames(requests...)
+	return conns, encoded, err
 }
 
 // greeting is what clients begin with.

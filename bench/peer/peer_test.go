@@ -71,19 +71,19 @@ func bounded(t *testing.T) context.Context {
 
 func TestTrafficDirectAndThroughTheRelay(t *testing.T) {
 	dir, broker, load := ends(t)
-	direct := Target{broker, brokerName}
-	relay := Target{ServerName: "bootstrap." + suffix}
+	direct := Server{broker, brokerName}
+	relay := Server{ServerName: "bootstrap." + suffix}
 	relay.Address = role(t, func(stdin io.ReadCloser, stdout io.WriteCloser) error {
 		return RunRelay(RelayOptions{Dir: dir, Upstream: direct}, stdin, stdout)
 	})
-	plain := Target{ServerName: brokerName}
+	plain := Server{ServerName: brokerName}
 	plain.Address = role(t, func(stdin io.ReadCloser, stdout io.WriteCloser) error {
 		return RunRelay(RelayOptions{Dir: dir, Upstream: direct, Plain: true}, stdin, stdout)
 	})
-	for name, to := range map[string]Target{"direct": direct, "relay": relay, "plain": plain} {
+	for name, to := range map[string]Server{"direct": direct, "relay": relay, "plain": plain} {
 		t.Run(name, func(t *testing.T) {
 			ctx := bounded(t)
-			crowd, err := load.Open(ctx, to, 3)
+			set, err := load.Open(ctx, to, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -91,7 +91,7 @@ func TestTrafficDirectAndThroughTheRelay(t *testing.T) {
 			fetch := Request{Kind: Fetch, Bytes: 256 << 10, Partitions: 4}
 			for _, requests := range [][]Request{{produce}, {fetch}, {produce, fetch}} {
 				for _, slow := range []int{0, 2} {
-					r, err := load.Bulk(ctx, BulkArgs{Crowd: crowd, Requests: requests, Depth: 4, Duration: 30 * time.Millisecond, SlowEvery: slow})
+					r, err := load.Bulk(ctx, BulkArgs{Set: set, Requests: requests, Depth: 4, Duration: 30 * time.Millisecond, SlowEvery: slow})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -100,19 +100,19 @@ func TestTrafficDirectAndThroughTheRelay(t *testing.T) {
 					}
 				}
 			}
-			r, err := load.Exchange(ctx, crowd, produce, fetch)
+			r, err := load.Exchange(ctx, set, produce, fetch)
 			if err != nil || r.Frames != 12 || r.Bytes < 3*2*250_000 || r.Bytes > 3*2*270_000 {
 				t.Errorf("exchange: %+v, %v", r, err)
 			}
-			taken, err := load.RoundTrips(ctx, RoundTripsArgs{Crowd: crowd, Request: Request{Kind: Heartbeat}, Duration: 20 * time.Millisecond})
+			taken, err := load.RoundTrips(ctx, RoundTripsArgs{Set: set, Request: Request{Kind: Heartbeat}, Duration: 20 * time.Millisecond})
 			if err != nil || len(taken) == 0 || taken[0] <= 0 {
 				t.Errorf("%d round trips, %v", len(taken), err)
 			}
-			if err := load.Close(ctx, crowd); err != nil {
+			if err := load.Close(ctx, set); err != nil {
 				t.Error(err)
 			}
-			if _, err := load.Exchange(ctx, crowd, fetch); err == nil {
-				t.Error("a closed crowd exchanged frames")
+			if _, err := load.Exchange(ctx, set, fetch); err == nil {
+				t.Error("a closed set exchanged frames")
 			}
 		})
 	}
@@ -121,14 +121,14 @@ func TestTrafficDirectAndThroughTheRelay(t *testing.T) {
 func TestPaceIsKept(t *testing.T) {
 	_, broker, load := ends(t)
 	ctx := bounded(t)
-	crowd, err := load.Open(ctx, Target{broker, brokerName}, 2)
+	set, err := load.Open(ctx, Server{broker, brokerName}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// 40 requests a second: 8 in 200 ms, of which the first may be cut off by
 	// slow machines, and no more than 8 and one for either connection.
 	r, err := load.Bulk(ctx, BulkArgs{
-		Crowd: crowd, Requests: []Request{{Kind: Produce, Bytes: 1000, Partitions: 1}},
+		Set: set, Requests: []Request{{Kind: Produce, Bytes: 1000, Partitions: 1}},
 		Depth: 4, BytesPerSecond: 40_000, Duration: 200 * time.Millisecond,
 	})
 	if err != nil || r.Frames/2 > 10 || r.Frames == 0 {
@@ -140,7 +140,7 @@ func TestHandshakesWithAndWithoutResumption(t *testing.T) {
 	_, broker, load := ends(t)
 	for _, resume := range []bool{false, true} {
 		r, err := load.Handshakes(bounded(t), HandshakesArgs{
-			Target: Target{broker, brokerName}, Workers: 2, Resume: resume, Duration: 300 * time.Millisecond,
+			Server: Server{broker, brokerName}, Workers: 2, Resume: resume, Duration: 300 * time.Millisecond,
 		})
 		if err != nil || r.Connections < 3 {
 			t.Fatalf("resume %v: %+v, %v", resume, r, err)
@@ -182,10 +182,10 @@ func TestDamageIsNoticed(t *testing.T) {
 			}()
 		}
 	}()
-	if _, err := load.Open(bounded(t), Target{ln.Addr().String(), brokerName}, 1); err == nil || !strings.Contains(err.Error(), errFrame.Error()) {
+	if _, err := load.Open(bounded(t), Server{ln.Addr().String(), brokerName}, 1); err == nil || !strings.Contains(err.Error(), errFrame.Error()) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := load.Open(bounded(t), Target{ln.Addr().String(), "other.example"}, 1); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := load.Open(bounded(t), Server{ln.Addr().String(), "other.example"}, 1); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -16,7 +16,7 @@ type RelayOptions struct {
 	// Dir has the proxy's certificate and key, and the CA of the broker.
 	Dir string
 	// Upstream is the broker.
-	Upstream Target
+	Upstream Server
 	// Plain relays TCP and leaves TLS to the ends. It shows what the kernel's
 	// part of the cost is.
 	Plain bool

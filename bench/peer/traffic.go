@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// BulkArgs asks for traffic on all connections of a crowd at once.
+// BulkArgs asks for traffic on all connections of a set at once.
 type BulkArgs struct {
-	Crowd int
+	Set int
 	// Requests are sent in turn.
 	Requests []Request
 	// Depth is how many of them may be without an answer on a connection.
@@ -37,11 +37,7 @@ type BulkReply struct {
 // Bulk sends requests on every connection until the time is over, and waits
 // for all answers.
 func (l *Load) Bulk(args BulkArgs, reply *BulkReply) error {
-	conns, err := l.crowd(args.Crowd)
-	if err != nil {
-		return err
-	}
-	requests, err := frames(args.Requests...)
+	conns, requests, err := l.prepare(args.Set, args.Requests)
 	if err != nil {
 		return err
 	}
@@ -148,10 +144,10 @@ func (s *stream) receiveOne(correlation int32) (int, error) {
 	return size, err
 }
 
-// RoundTripsArgs asks for requests one at a time, on a crowd's first
+// RoundTripsArgs asks for requests one at a time, on a set's first
 // connection.
 type RoundTripsArgs struct {
-	Crowd    int
+	Set      int
 	Request  Request
 	Duration time.Duration
 }
@@ -162,15 +158,11 @@ type RoundTripsReply struct{ Nanoseconds []int64 }
 // RoundTrips sends one request at a time and measures how long each answer
 // takes.
 func (l *Load) RoundTrips(args RoundTripsArgs, reply *RoundTripsReply) error {
-	conns, err := l.crowd(args.Crowd)
+	conns, requests, err := l.prepare(args.Set, []Request{args.Request})
 	if err != nil {
 		return err
 	}
-	frame, err := args.Request.frame()
-	if err != nil {
-		return err
-	}
-	c := conns[0]
+	c, frame := conns[0], requests[0]
 	end := time.Now().Add(args.Duration)
 	c.SetDeadline(end.Add(patience))
 	defer c.SetDeadline(time.Time{})
@@ -194,18 +186,14 @@ func (l *Load) RoundTrips(args RoundTripsArgs, reply *RoundTripsReply) error {
 
 // ExchangeArgs asks for the same requests, once, on every connection.
 type ExchangeArgs struct {
-	Crowd    int
+	Set      int
 	Requests []Request
 }
 
-// Exchange has every connection of a crowd carry requests, a few connections
-// at a time, as a crowd of mostly idle clients does.
+// Exchange has every connection of a set carry requests, a few connections
+// at a time, as many clients do that are mostly idle.
 func (l *Load) Exchange(args ExchangeArgs, reply *BulkReply) error {
-	conns, err := l.crowd(args.Crowd)
-	if err != nil {
-		return err
-	}
-	requests, err := frames(args.Requests...)
+	conns, requests, err := l.prepare(args.Set, args.Requests)
 	if err != nil {
 		return err
 	}
@@ -238,7 +226,7 @@ func (l *Load) Exchange(args ExchangeArgs, reply *BulkReply) error {
 
 // HandshakesArgs asks for short connections, one after the other.
 type HandshakesArgs struct {
-	Target Target
+	Server Server
 	// Workers is how many of them there are at a time.
 	Workers int
 	// Resume has each worker resume the TLS session of its connection before.
@@ -253,7 +241,7 @@ type HandshakesReply struct {
 }
 
 // Handshakes opens connections, has one small request answered on each, so
-// that the way to the broker is known to be there, and closes them.
+// that the path to the broker is known to work, and closes them.
 func (l *Load) Handshakes(args HandshakesArgs, reply *HandshakesReply) error {
 	greet, err := frames(Request{Kind: ApiVersions})
 	if err != nil {
@@ -270,7 +258,7 @@ func (l *Load) Handshakes(args HandshakesArgs, reply *HandshakesReply) error {
 				config.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 			}
 			for i := 0; i == 0 || time.Now().Before(end); i++ {
-				c, err := l.connect(args.Target, config, greet)
+				c, err := l.connect(args.Server, config, greet)
 				if err != nil {
 					return err
 				}

@@ -19,23 +19,23 @@ import (
 type scenario struct {
 	name  string
 	limit time.Duration
-	// play returns figures for the table, or what went wrong.
-	play           func(context.Context, *scene) (string, error)
+	// run returns figures for the table, or what went wrong.
+	run            func(context.Context, *scenarioRun) (string, error)
 	configsAllowed bool // see leakScanner.AllowConfigs
 	needsProxy     bool // has no meaning without one
 }
 
-// scene is what a scenario plays in: the running cluster and proxies, and a
+// scenarioRun is one scenario being run, and what it has: the running cluster and proxies, and a
 // folder of its own for what its clients write.
-type scene struct {
-	*stage
+type scenarioRun struct {
+	*environment
 	dir      string
 	programs int     // started so far, for file names
 	python   *python // nil until a librdkafka client is started
 }
 
-// stage is what all scenarios share.
-type stage struct {
+// environment is what all scenarios share.
+type environment struct {
 	java        *java
 	cluster     *cluster
 	certs       *proxyCerts
@@ -59,7 +59,7 @@ type stage struct {
 // client prepares the next Java program of an endpoint: its virtual machine, the
 // folder it runs in, which tells clients through the proxy from others, and
 // the name its files begin with.
-func (s *scene) client(e *endpoint, name string) (v jvm, dir, file string, err error) {
+func (s *scenarioRun) client(e *endpoint, name string) (v jvm, dir, file string, err error) {
 	dir = s.dir
 	if !e.proxied {
 		dir = filepath.Join(s.dir, "direct")
@@ -81,7 +81,7 @@ func (e *endpoint) properties(path string) (string, error) {
 
 // startJava starts one of our Java clients; see interop/java/Main.java. Its log
 // is at DEBUG: it tells each response the client has decoded.
-func (s *scene) startJava(ctx context.Context, e *endpoint, subcommand string, args ...string) (*process, error) {
+func (s *scenarioRun) startJava(ctx context.Context, e *endpoint, subcommand string, args ...string) (*process, error) {
 	v, dir, file, err := s.client(e, subcommand)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (s *scene) startJava(ctx context.Context, e *endpoint, subcommand string, a
 }
 
 // runJava runs one of our Java clients to its end and returns its last line.
-func (s *scene) runJava(ctx context.Context, e *endpoint, subcommand string, args ...string) (string, error) {
+func (s *scenarioRun) runJava(ctx context.Context, e *endpoint, subcommand string, args ...string) (string, error) {
 	p, err := s.startJava(ctx, e, subcommand, args...)
 	if err != nil {
 		return "", err
@@ -110,7 +110,7 @@ func (s *scene) runJava(ctx context.Context, e *endpoint, subcommand string, arg
 
 // tool runs a program of Kafka's own and returns what it printed. The way to
 // name the settings file differs from tool to tool.
-func (s *scene) tool(ctx context.Context, e *endpoint, class string, args ...string) (string, error) {
+func (s *scenarioRun) tool(ctx context.Context, e *endpoint, class string, args ...string) (string, error) {
 	v, dir, file, err := s.client(e, class[strings.LastIndexByte(class, '.')+1:])
 	if err != nil {
 		return "", err
@@ -183,7 +183,7 @@ func figure(line, name string) int64 {
 
 // goClient is a franz-go client that, as the Java ones do, can resolve only the
 // names of its endpoint.
-func (s *scene) goClient(e *endpoint, options ...kgo.Opt) (*kgo.Client, error) {
+func (s *scenarioRun) goClient(e *endpoint, options ...kgo.Opt) (*kgo.Client, error) {
 	dial := func(ctx context.Context, _, address string) (net.Conn, error) {
 		host, _, _ := net.SplitHostPort(address)
 		address, err := e.locate(address)

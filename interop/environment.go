@@ -12,10 +12,10 @@ import (
 	"kafka-sni-proxy/internal/harness"
 )
 
-// setStage provides software, certificates, the cluster and the proxies. What
-// it returns is to be struck, after an error too.
-func setStage(ctx context.Context, o options, root, work string) (*stage, error) {
-	s := &stage{perfRecords: o.records, eventRounds: o.rounds, recoveries: recoveries{}, direct: o.direct, proxies: map[string]*proxy{}}
+// newEnvironment provides software, certificates, the cluster and the proxies. What
+// it returns is to be closed, after an error too.
+func newEnvironment(ctx context.Context, o options, root, work string) (*environment, error) {
+	s := &environment{perfRecords: o.records, eventRounds: o.rounds, recoveries: recoveries{}, direct: o.direct, proxies: map[string]*proxy{}}
 	software, err := provision(ctx, root, work)
 	if err != nil {
 		return s, err
@@ -84,9 +84,9 @@ func underSuffix(labels ...string) []string {
 	return names
 }
 
-// strike ends everything that was started. The proxies go first and, unless the
+// close ends everything that was started. The proxies go first and, unless the
 // run is cut short, have to go in good order.
-func (s *stage) strike(ctx context.Context) error {
+func (s *environment) close(ctx context.Context) error {
 	var problems []error
 	for _, p := range s.proxies {
 		if p.Process != nil && ctx.Err() == nil {
@@ -105,9 +105,9 @@ func (s *stage) strike(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// perform plays one scenario and then looks for upstream names in everything
+// run runs one scenario and then looks for upstream names in everything
 // its clients wrote and were sent.
-func (s *stage) perform(ctx context.Context, one scenario, dir string) row {
+func (s *environment) run(ctx context.Context, one scenario, dir string) row {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, one.limit, fmt.Errorf("the scenario took longer than %s", one.limit))
 	defer cancel()
@@ -119,7 +119,7 @@ func (s *stage) perform(ctx context.Context, one scenario, dir string) row {
 	err := os.MkdirAll(dir, 0o755)
 	var figures string
 	if err == nil {
-		figures, err = one.play(ctx, &scene{stage: s, dir: dir})
+		figures, err = one.run(ctx, &scenarioRun{environment: s, dir: dir})
 	}
 	// Clients that a failed scenario has left behind end with its context.
 	cancel()

@@ -18,7 +18,7 @@ import (
 	"kafka-sni-proxy/internal/harness/procfs"
 )
 
-// The ways that are always known.
+// The targets that are always known.
 const (
 	direct  = "direct"
 	tcp     = "tcp"
@@ -28,30 +28,31 @@ const (
 )
 
 var (
-	knownWays   = []string{direct, tcp, naive, haproxy, ours}
-	defaultWays = []string{direct, naive, haproxy, ours}
+	knownTargets   = []string{direct, tcp, naive, haproxy, ours}
+	defaultTargets = []string{direct, naive, haproxy, ours}
 )
 
-// way is one way from the load client to a broker stand-in.
-type way struct {
+// target is what the load client connects to: a proxy before the broker stand-in,
+// or the stand-in itself.
+type target struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
 
 	// start starts a process that leads to the broker. It is nil where nothing
 	// has to be started.
-	start func(ctx context.Context, upstream peer.Target, args ...string) (*running, error)
+	start func(ctx context.Context, upstream peer.Server, args ...string) (*running, error)
 	// fixed is a process that runs anyway.
 	fixed *running
 	// isOurs is set for this project's proxy, whichever build it is.
 	isOurs bool
 }
 
-// running is a way that can be taken.
+// running is a target that can be connected to.
 type running struct {
-	way *way
-	to  peer.Target
-	pid int              // of the process in between; 0: there is none
-	own *harness.Process // nil when it was not started here
+	target *target
+	to     peer.Server
+	pid    int              // of the process in between; 0: there is none
+	own    *harness.Process // nil when it was not started here
 }
 
 func (r *running) stop() {
@@ -84,37 +85,37 @@ func (r *running) cost(do func() error) (procfs.Usage, error) {
 	return after.Sub(before), err
 }
 
-// run makes a way ready for a broker.
-func (w *way) run(ctx context.Context, upstream peer.Target, args ...string) (*running, error) {
+// run makes a target ready for a broker.
+func (w *target) run(ctx context.Context, upstream peer.Server, args ...string) (*running, error) {
 	switch {
 	case w.start != nil:
 		return w.start(ctx, upstream, args...)
 	case w.fixed != nil:
 		return w.fixed, nil
 	default:
-		return &running{way: w, to: upstream}, nil
+		return &running{target: w, to: upstream}, nil
 	}
 }
 
-// findWays returns the ways that were asked for and can be taken, and tells
+// findTargets returns the targets that were asked for and can be run, and tells
 // about those that cannot.
-func findWays(ctx context.Context, s settings, l *launcher, tell func(string, ...any)) ([]*way, error) {
-	var ways []*way
-	for _, name := range s.ways {
+func findTargets(ctx context.Context, s settings, l *launcher, tell func(string, ...any)) ([]*target, error) {
+	var targets []*target
+	for _, name := range s.targets {
 		switch name {
 		case direct:
-			ways = append(ways, &way{Name: direct, About: "no proxy"})
+			targets = append(targets, &target{Name: direct, About: "no proxy"})
 		case tcp:
-			ways = append(ways, l.relayWay(tcp, "TCP relay that leaves TLS to the ends: io.Copy, which splices in the kernel", "-plain"))
+			targets = append(targets, l.relayTarget(tcp, "TCP relay that leaves TLS to the ends: io.Copy, which splices in the kernel", "-plain"))
 		case naive:
-			ways = append(ways, l.relayWay(naive, "io.Copy between two crypto/tls connections"))
+			targets = append(targets, l.relayTarget(naive, "io.Copy between two crypto/tls connections"))
 		case haproxy:
 			program, err := findHAProxy()
 			if err != nil {
 				tell("haproxy is not installed; going on without it")
 				continue
 			}
-			ways = append(ways, l.haproxyWay(ctx, program))
+			targets = append(targets, l.haproxyTarget(ctx, program))
 		case ours:
 			if s.binary == "" {
 				tell("building kafka-sni-proxy")
@@ -123,52 +124,52 @@ func findWays(ctx context.Context, s settings, l *launcher, tell func(string, ..
 			if err != nil {
 				return nil, err
 			}
-			ways = append(ways, l.oursWay(ours, "kafka-sni-proxy", binary))
+			targets = append(targets, l.oursTarget(ours, "kafka-sni-proxy", binary))
 		}
 	}
 	for _, e := range s.extra {
 		switch e.kind {
 		case "build":
-			ways = append(ways, l.oursWay(e.name, "another build of kafka-sni-proxy", e.value))
+			targets = append(targets, l.oursTarget(e.name, "another build of kafka-sni-proxy", e.value))
 		case "command":
-			ways = append(ways, l.commandWay(e.name, strings.Fields(e.value)))
+			targets = append(targets, l.commandTarget(e.name, strings.Fields(e.value)))
 		case "other":
-			w, err := otherWay(e.name, e.value)
+			w, err := otherTarget(e.name, e.value)
 			if err != nil {
 				return nil, err
 			}
-			ways = append(ways, w)
+			targets = append(targets, w)
 		}
 	}
 	names := map[string]bool{}
-	for _, w := range ways {
+	for _, w := range targets {
 		if names[w.Name] {
-			return nil, fmt.Errorf("two ways are called %q", w.Name)
+			return nil, fmt.Errorf("two targets are called %q", w.Name)
 		}
 		names[w.Name] = true
 	}
-	return ways, nil
+	return targets, nil
 }
 
-func (l *launcher) relayWay(name, about string, flags ...string) *way {
-	w := &way{Name: name, About: about}
-	w.start = func(_ context.Context, upstream peer.Target, _ ...string) (*running, error) {
+func (l *launcher) relayTarget(name, about string, flags ...string) *target {
+	w := &target{Name: name, About: about}
+	w.start = func(_ context.Context, upstream peer.Server, _ ...string) (*running, error) {
 		c, address, err := l.server("relay", append(flags, "-upstream", upstream.Address, "-name", upstream.ServerName)...)
 		if err != nil {
 			return nil, err
 		}
-		to := peer.Target{Address: address, ServerName: bootstrap}
+		to := peer.Server{Address: address, ServerName: bootstrap}
 		if name == tcp {
 			to.ServerName = upstream.ServerName
 		}
-		return &running{way: w, to: to, pid: c.PID(), own: c}, nil
+		return &running{target: w, to: to, pid: c.PID(), own: c}, nil
 	}
 	return w
 }
 
-func (l *launcher) oursWay(name, about, binary string) *way {
-	w := &way{Name: name, About: about, isOurs: true}
-	w.start = func(ctx context.Context, upstream peer.Target, args ...string) (*running, error) {
+func (l *launcher) oursTarget(name, about, binary string) *target {
+	w := &target{Name: name, About: about, isOurs: true}
+	w.start = func(ctx context.Context, upstream peer.Server, args ...string) (*running, error) {
 		_, port, err := net.SplitHostPort(upstream.Address)
 		if err != nil {
 			return nil, err
@@ -218,18 +219,18 @@ func findHAProxy() (string, error) {
 	return program, err
 }
 
-func (l *launcher) haproxyWay(ctx context.Context, program string) *way {
+func (l *launcher) haproxyTarget(ctx context.Context, program string) *target {
 	version, _ := exec.CommandContext(ctx, program, "-v").Output()
 	first, _, _ := strings.Cut(string(version), " - ")
-	w := &way{Name: haproxy, About: cmp.Or(strings.TrimSpace(first), "HAProxy") + ", TLS on both sides, two threads, no Kafka"}
-	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
+	w := &target{Name: haproxy, About: cmp.Or(strings.TrimSpace(first), "HAProxy") + ", TLS on both sides, two threads, no Kafka"}
+	w.start = func(ctx context.Context, upstream peer.Server, _ ...string) (*running, error) {
 		return l.launch(ctx, w, func(address string) ([]string, error) {
 			file, err := os.CreateTemp(l.dir, "haproxy-*.cfg")
 			if err != nil {
 				return nil, err
 			}
 			defer file.Close()
-			if _, err := fmt.Fprintf(file, haproxyConfig, slices.Max(fullPlan.Crowds)+100, address,
+			if _, err := fmt.Fprintf(file, haproxyConfig, slices.Max(fullPlan.Idle)+100, address,
 				filepath.Join(l.dir, peer.ProxyCertFile), upstream.Address, filepath.Join(l.dir, peer.CAFile), upstream.ServerName); err != nil {
 				return nil, err
 			}
@@ -240,10 +241,10 @@ func (l *launcher) haproxyWay(ctx context.Context, program string) *way {
 	return w
 }
 
-// commandWay is any other proxy that can be started by a command line.
-func (l *launcher) commandWay(name string, command []string) *way {
-	w := &way{Name: name, About: filepath.Base(command[0])}
-	w.start = func(ctx context.Context, upstream peer.Target, _ ...string) (*running, error) {
+// commandTarget is any other proxy that can be started by a command line.
+func (l *launcher) commandTarget(name string, command []string) *target {
+	w := &target{Name: name, About: filepath.Base(command[0])}
+	w.start = func(ctx context.Context, upstream peer.Server, _ ...string) (*running, error) {
 		_, brokerPort, err := net.SplitHostPort(upstream.Address)
 		if err != nil {
 			return nil, err
@@ -268,8 +269,8 @@ func (l *launcher) commandWay(name string, command []string) *way {
 	return w
 }
 
-// otherWay is a proxy that somebody else has started.
-func otherWay(name, value string) (*way, error) {
+// otherTarget is a proxy that somebody else has started.
+func otherTarget(name, value string) (*target, error) {
 	parts := strings.Split(value, ",")
 	if len(parts) != 3 {
 		return nil, fmt.Errorf("--other %s=%s: it must be name=address,pid,sni", name, value)
@@ -278,14 +279,14 @@ func otherWay(name, value string) (*way, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--other %s=%s: %q is not a process id", name, value, parts[1])
 	}
-	w := &way{Name: name, About: "a proxy that was running already"}
-	w.fixed = &running{way: w, to: peer.Target{Address: parts[0], ServerName: parts[2]}, pid: pid}
+	w := &target{Name: name, About: "a proxy that was running already"}
+	w.fixed = &running{target: w, to: peer.Server{Address: parts[0], ServerName: parts[2]}, pid: pid}
 	_, err = procfs.Read(pid)
 	return w, err
 }
 
 // launch starts a proxy on a free port and waits until it takes connections.
-func (l *launcher) launch(ctx context.Context, w *way, command func(address string) ([]string, error)) (*running, error) {
+func (l *launcher) launch(ctx context.Context, w *target, command func(address string) ([]string, error)) (*running, error) {
 	address, err := l.ports.Address()
 	if err != nil {
 		return nil, err
@@ -309,5 +310,5 @@ func (l *launcher) launch(ctx context.Context, w *way, command func(address stri
 		c.Kill()
 		return nil, err
 	}
-	return &running{way: w, to: peer.Target{Address: address, ServerName: bootstrap}, pid: c.PID(), own: c}, nil
+	return &running{target: w, to: peer.Server{Address: address, ServerName: bootstrap}, pid: c.PID(), own: c}, nil
 }

@@ -27,6 +27,7 @@ var tinyPlan = plan{
 	Rounds: 1, Limit: time.Minute,
 	Warmup: 5 * time.Millisecond, Bulk: 30 * time.Millisecond,
 	Rates: []int{150}, PacedConnections: 4, Connections: []int{1, 4},
+	Requests: 10 * time.Millisecond, RequestRate: 1000, RequestConnections: 4,
 	RoundTrips: 10 * time.Millisecond, Handshakes: 20 * time.Millisecond,
 	Idle: []int{20}, Settle: time.Millisecond,
 	Growth: 20 * time.Millisecond, GrowthConnections: []int{8}, GrowthPartitions: []int{100}, GrowthBrokers: []int{100},

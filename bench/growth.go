@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"kafka-sni-proxy/bench/peer"
 )
@@ -45,26 +44,10 @@ func (r *round) growing(ctx context.Context, name string, connections int, args 
 func (r *round) brokers(ctx context.Context, n int) {
 	name := count(n, "broker")
 	r.each(ctx, "Metadata of "+name, r.live, func(ctx context.Context, w *running) (string, error) {
-		client := r.front.client
-		set, err := client.Open(ctx, w.to, 1)
+		taken, used, err := r.timed(ctx, w, 1, peer.RoundTripsArgs{Request: peer.Request{Kind: peer.Metadata, Brokers: n}, Duration: r.plan.Growth})
 		if err != nil {
 			return "", err
 		}
-		defer client.Close(ctx, set)
-		args := peer.RoundTripsArgs{Set: set, Request: peer.Request{Kind: peer.Metadata, Brokers: n}, Duration: r.plan.Warmup}
-		if _, err := client.RoundTrips(ctx, args); err != nil {
-			return "", err
-		}
-		args.Duration = r.plan.Growth
-		var taken []int64
-		used, err := w.cost(func() (err error) {
-			taken, err = client.RoundTrips(ctx, args)
-			return err
-		})
-		if err != nil {
-			return "", err
-		}
-		slices.Sort(taken)
 		median := float64(percentile(taken, 0.5)) / 1e3
 		r.results.add(metadataTime, name, w.target, r.n, median)
 		if w.pid == 0 {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"kafka-sni-proxy/bench/peer"
@@ -66,31 +65,16 @@ func (r *round) halfLoad() int {
 }
 
 func (r *round) roundTrips(ctx context.Context, w *running, name string) (string, error) {
-	set, err := r.front.client.Open(ctx, w.to, 1)
+	taken, used, err := r.timed(ctx, w, 1, peer.RoundTripsArgs{Request: peer.Request{Kind: peer.Heartbeat}, Duration: r.plan.RoundTrips})
 	if err != nil {
 		return "", err
 	}
-	defer r.front.client.Close(ctx, set)
-	args := peer.RoundTripsArgs{Set: set, Request: peer.Request{Kind: peer.Heartbeat}, Duration: r.plan.Warmup}
-	if _, err := r.front.client.RoundTrips(ctx, args); err != nil {
-		return "", err
-	}
-	args.Duration = r.plan.RoundTrips
-	var taken []int64
-	used, err := w.cost(func() (err error) {
-		taken, err = r.front.client.RoundTrips(ctx, args)
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	slices.Sort(taken)
 	at := func(share float64) float64 { return float64(percentile(taken, share)) / 1e6 }
 	r.results.add(roundTrip, name+", p50", w.target, r.n, at(0.5))
 	r.results.add(roundTrip, name+", p99", w.target, r.n, at(0.99))
 	r.results.add(roundTrip, name+", p99.9", w.target, r.n, at(0.999))
 	if w.pid != 0 && name == alone {
-		r.results.add(cpuPerRequest, name, w.target, r.n, float64(used.CPU.Microseconds())/float64(len(taken)))
+		r.results.add(cpuPerRequest, "Heartbeat, "+name, w.target, r.n, float64(used.CPU.Microseconds())/float64(len(taken)))
 	}
 	return fmt.Sprintf("%.3f/%.3f/%.3f ms", at(0.5), at(0.99), at(0.999)), nil
 }

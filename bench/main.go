@@ -20,7 +20,7 @@
 //
 // Reading order: plan.go says how much is measured; targets.go starts what is
 // measured; round.go runs the themes, each of which has a file: bulk.go,
-// latency.go, handshake.go, memory.go, growth.go, stall.go and frugal.go;
+// requests.go, latency.go, handshake.go, memory.go, growth.go, stall.go and frugal.go;
 // results.go keeps the samples, goals.go judges them, and report.go and plots.go
 // write them down. The two ends are in bench/peer.
 package main

@@ -18,6 +18,12 @@ type plan struct {
 	// Connections are how many run flat out.
 	Connections []int
 
+	// Requests is how long each sample of small Produce requests takes. Those at a
+	// fixed rate are RequestRate in a second, over RequestConnections together.
+	Requests           time.Duration
+	RequestRate        int
+	RequestConnections int
+
 	// RoundTrips is how long one request after the other is sent.
 	RoundTrips time.Duration
 
@@ -57,6 +63,10 @@ var fullPlan = plan{
 	PacedConnections: 4,
 	Connections:      []int{1, 4, 16},
 
+	Requests:           600 * time.Millisecond,
+	RequestRate:        2000,
+	RequestConnections: 8,
+
 	RoundTrips: 600 * time.Millisecond,
 	Handshakes: 500 * time.Millisecond,
 
@@ -84,6 +94,10 @@ var quickPlan = plan{
 	Rates:            []int{150},
 	PacedConnections: 4,
 	Connections:      []int{1, 4},
+
+	Requests:           250 * time.Millisecond,
+	RequestRate:        2000,
+	RequestConnections: 8,
 
 	RoundTrips: 250 * time.Millisecond,
 	Handshakes: 200 * time.Millisecond,

@@ -65,6 +65,17 @@ func (r *results) pictures() []picture {
 		draw(load.file, load.title, less, roundTrip, []string{load.name + ", p50", load.name + ", p99", load.name + ", p99.9"},
 			func(name string) string { return strings.TrimPrefix(name, load.name+", ") })
 	}
+	draw("cpu-per-request", "CPU time of the proxy per small request", less, cpuPerRequest, r.cases[cpuPerRequest.name], same)
+	for _, load := range []struct{ name, file string }{{alone, "requests"}, {r.Plan.atRate(), "requests-at-rate"}} {
+		var cases []string
+		for _, size := range requestSizes {
+			name := requestCase(size, load.name)
+			cases = append(cases, name+", p50", name+", p99")
+		}
+		draw(load.file, "Time to the answer of a Produce request, "+load.name, less, requestTime, cases, func(name string) string {
+			return strings.Replace(name, ", "+load.name, "", 1)
+		})
+	}
 	draw("handshakes", "Short connections per second", more, handshakeRate, r.cases[handshakeRate.name], same)
 	draw("handshake-cpu", "CPU time of the proxy per short connection", less, cpuPerHandshake, r.cases[cpuPerHandshake.name], same)
 	draw("memory", "Resident memory per idle connection", less, perConnection, r.cases[perConnection.name], func(name string) string {

@@ -26,6 +26,9 @@ func (b *bench) report(s settings) error {
 	}
 	fmt.Fprintf(b.out, "\nGoals (limits hold for medians)\n")
 	for _, g := range r.Goals {
+		if len(s.themes) > 0 && g.Verdict == notMeasured {
+			continue
+		}
 		fmt.Fprintf(b.out, "  %-12s  %-84s %s\n", g.Verdict, g.Goal, g.Figure)
 	}
 	for i, f := range r.Failures {
@@ -87,7 +90,8 @@ func (r *results) page(pictures []picture) []byte {
 	p("- %s, %s; revision %s; load average before: %s", r.Machine.Kernel, r.Machine.Go, r.Machine.Revision, r.Machine.Load)
 	p("- Load client, proxy and broker stand-in share that machine. TLS 1.3, AES-128-GCM, ECDSA P-256.")
 	p("- Large requests carry %d KiB of records in %d partitions, up to %d of them at a time per connection;", frameBytes>>10, framePartitions, depth)
-	p("  paced traffic runs over %s. Small requests are Heartbeats.", count(r.Plan.PacedConnections, "connection"))
+	p("  paced traffic runs over %s. Small requests are Heartbeats, and Produce requests with acks=all of 1 and", count(r.Plan.PacedConnections, "connection"))
+	p("  16 KiB, never more than one at a time on a connection.")
 	if r.HalfLoad > 0 {
 		p("- Half load is %.0f MB/s: half of what the naive relay carries flat out over %s.", r.HalfLoad, count(r.Plan.PacedConnections, "connection"))
 	}

@@ -24,6 +24,8 @@ var (
 	roundTrip     = metric{"round-trip", "Round trip of a small request", "ms"}
 	cpuPerRequest = metric{"cpu-per-request", "CPU time of the proxy per small request", "µs"}
 
+	requestTime = metric{"request-time", "Time from a Produce request to its answer", "µs"}
+
 	handshakeRate   = metric{"handshakes", "Short connections per second, four at a time", "/s"}
 	cpuPerHandshake = metric{"cpu-per-handshake", "CPU time of the proxy per short connection, both sides' handshakes", "ms"}
 	resumedShare    = metric{"resumed-share", "Short connections whose TLS session was resumed", "%"}
@@ -43,7 +45,7 @@ var (
 
 // metrics in the order of the report.
 var metrics = []metric{
-	cpuPerGB, throughput, roundTrip, cpuPerRequest, handshakeRate, cpuPerHandshake, resumedShare,
+	cpuPerGB, throughput, roundTrip, cpuPerRequest, requestTime, handshakeRate, cpuPerHandshake, resumedShare,
 	perConnection, resident, private, idleTime, growthPerGB, metadataTime, cpuPerMetadata, frugal, stallsEnded,
 	paceKept, waitsPerGB, systemShare, endsPerGB,
 }

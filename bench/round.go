@@ -102,6 +102,7 @@ var themes = []struct {
 }{
 	{"memory", (*round).memory},
 	{"bulk", (*round).bulk},
+	{"requests", (*round).requests},
 	{"latency", (*round).latency},
 	{"handshakes", (*round).handshakes},
 	{"growth", (*round).growth},

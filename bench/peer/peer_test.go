@@ -189,3 +189,44 @@ func TestDamageIsNoticed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestRequestsKeepToTheirRate(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, broker, load := ends(t)
+	const connections, rate, lasting = 4, 200, 100 * time.Millisecond
+	set, err := load.Open(ctx, Server{Address: broker, ServerName: brokerName}, connections)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := load.RoundTrips(ctx, RoundTripsArgs{
+		Set: set, Request: Request{Kind: Produce, Bytes: 1 << 10, Partitions: 1}, PerSecond: rate, Duration: lasting,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A busy machine may send fewer; each connection sends its first.
+	if most := int(rate*lasting/time.Second) + connections; len(taken) < connections || len(taken) > most {
+		t.Errorf("%d requests at %d/s in %v, want %d to %d", len(taken), rate, lasting, connections, most)
+	}
+	for _, d := range taken {
+		if d <= 0 {
+			t.Errorf("an answer after %d ns", d)
+		}
+	}
+}
+
+// TestALateRequestCountsFromWhenItWasDue is against figures that a stall makes
+// better: what could not be sent meanwhile was late, too.
+func TestALateRequestCountsFromWhenItWasDue(t *testing.T) {
+	due := time.Now().Add(-time.Hour)
+	late := trips{interval: time.Minute, next: due}
+	if from := late.wait(); !from.Equal(due) || !late.next.Equal(due.Add(time.Minute)) {
+		t.Errorf("counted from %v, the next is due at %v", from, late.next)
+	}
+	early := trips{interval: time.Minute, next: time.Now().Add(5 * time.Millisecond)}
+	due = early.next
+	if from := early.wait(); from.Before(due) {
+		t.Errorf("sent %v early", due.Sub(from))
+	}
+}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"crypto/tls"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -144,44 +145,88 @@ func (s *stream) receiveOne(correlation int32) (int, error) {
 	return size, err
 }
 
-// RoundTripsArgs asks for requests one at a time, on a set's first
-// connection.
+// RoundTripsArgs asks for requests one at a time on each connection of a set.
 type RoundTripsArgs struct {
-	Set      int
-	Request  Request
-	Duration time.Duration
+	Set     int
+	Request Request
+	// PerSecond is how many requests are sent in a second over all connections
+	// together. 0: each as soon as the one before has been answered.
+	PerSecond int
+	Duration  time.Duration
 }
 
-// RoundTripsReply has the time of each, in the order of the requests.
+// RoundTripsReply has the time that each took.
 type RoundTripsReply struct{ Nanoseconds []int64 }
 
-// RoundTrips sends one request at a time and measures how long each answer
-// takes.
+// RoundTrips sends requests, one at a time on each connection, and measures how
+// long each answer takes.
 func (l *Load) RoundTrips(args RoundTripsArgs, reply *RoundTripsReply) error {
 	conns, requests, err := l.prepare(args.Set, []Request{args.Request})
 	if err != nil {
 		return err
 	}
-	c, frame := conns[0], requests[0]
-	end := time.Now().Add(args.Duration)
-	c.SetDeadline(end.Add(patience))
-	defer c.SetDeadline(time.Time{})
-	taken := make([]int64, 0, 1<<16)
+	begin := time.Now()
+	taken := make([][]int64, len(conns))
+	var group errgroup.Group
+	for i, c := range conns {
+		t := trips{conn: c, frame: requests[0], next: begin, end: begin.Add(args.Duration)}
+		if args.PerSecond > 0 {
+			t.interval = time.Duration(len(conns)) * time.Second / time.Duration(args.PerSecond)
+			t.next = begin.Add(t.interval * time.Duration(i) / time.Duration(len(conns))) // not all at once
+		}
+		group.Go(func() (err error) {
+			taken[i], err = t.run()
+			return err
+		})
+	}
+	err = group.Wait()
+	reply.Nanoseconds = slices.Concat(taken...)
+	return err
+}
+
+// trips are the requests on one connection.
+type trips struct {
+	conn     *conn
+	frame    []byte
+	interval time.Duration // between requests; 0: none
+	next     time.Time     // when the next is due
+	end      time.Time
+}
+
+func (t *trips) run() ([]int64, error) {
+	t.conn.SetDeadline(t.end.Add(patience))
+	defer t.conn.SetDeadline(time.Time{})
+	taken := make([]int64, 0, 1<<12)
 	for i := int32(0); ; i++ {
-		begin := time.Now()
-		if !begin.Before(end) && i > 0 {
-			break
+		begin := t.wait()
+		if !begin.Before(t.end) && i > 0 {
+			return taken, nil
 		}
-		if err := c.send(frame, inRequest, i); err != nil {
-			return err
+		if err := t.conn.send(t.frame, inRequest, i); err != nil {
+			return taken, err
 		}
-		if _, err := c.receive(i); err != nil {
-			return err
+		if _, err := t.conn.receive(i); err != nil {
+			return taken, err
 		}
 		taken = append(taken, int64(time.Since(begin)))
 	}
-	reply.Nanoseconds = taken
-	return nil
+}
+
+// wait returns the time from which the next request counts. That is now, however
+// late the timer was; but for a request that had to wait for the answer before it
+// the time when it was due: one slow answer is not to hide that the others were
+// late.
+func (t *trips) wait() time.Time {
+	if t.interval == 0 {
+		return time.Now()
+	}
+	due := t.next
+	t.next = due.Add(t.interval)
+	if time.Since(due) > 0 {
+		return due
+	}
+	time.Sleep(time.Until(due))
+	return time.Now()
 }
 
 // ExchangeArgs asks for the same requests, once, on every connection.

@@ -27,7 +27,7 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/hosts", "internal/certs"},
+			"internal/route", "internal/hosts", "internal/certs", "internal/config", "internal/reload"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
 	"internal/server": {
@@ -46,6 +46,16 @@ var rules = map[string]struct {
 	"internal/tlswire": {
 		others: []string{"golang.org/x/"},
 		never:  []string{"flag", "log", "log/slog", "os/signal"},
+		noGo:   true,
+	},
+	"internal/config": { // and no socket, no file: route only says what names and addresses are
+		ours:  []string{"internal/route"},
+		never: []string{"os", "crypto/tls", "flag", "log", "log/slog"},
+		noGo:  true,
+	},
+	"internal/reload": {
+		others: []string{"github.com/fsnotify/"},
+		never:  []string{"net", "crypto/tls", "flag", "os/signal"},
 		noGo:   true,
 	},
 	"internal/loglimit": {never: []string{"net", "os"}, noGo: true},

@@ -18,25 +18,25 @@ import (
 )
 
 // serveAdmin answers /metrics, /healthz and /readyz until stop is called.
-func serveAdmin(c *config) (stop func()) {
+func serveAdmin(a *app) (stop func()) {
 	web := &http.Server{
-		Handler:           adminHandler(c),
+		Handler:           adminHandler(a),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := web.Serve(c.admin); !errors.Is(err, net.ErrClosed) {
-			c.log.Error("metrics and health checks have ended", "error", err)
+		if err := web.Serve(a.admin); !errors.Is(err, net.ErrClosed) {
+			a.log.Error("metrics and health checks have ended", "error", err)
 		}
 	}()
-	c.log.Info("metrics and health checks", "address", c.admin.Addr().String())
+	a.log.Info("metrics and health checks", "address", a.admin.Addr().String())
 	return func() {
 		// What was accepted is answered, also when another process answers what comes
 		// next. Only when Serve has ended, Shutdown knows of all of that.
-		c.admin.Close()
+		a.admin.Close()
 		<-ended
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -46,24 +46,24 @@ func serveAdmin(c *config) (stop func()) {
 	}
 }
 
-func adminHandler(c *config) http.Handler {
+func adminHandler(a *app) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		metrics{c.server},
-		c.reloader,
+		metrics{a.server},
+		reloadMetrics{a},
 	)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		if err := checkAlive(r.Context(), c, healthTimeout); err != nil {
+		if err := checkAlive(r.Context(), a, healthTimeout); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("GET /readyz", &readiness{server: c.server})
+	mux.Handle("GET /readyz", &readiness{server: a.server})
 	return mux
 }
 

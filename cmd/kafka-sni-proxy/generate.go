@@ -10,17 +10,21 @@ import (
 	"text/tabwriter"
 
 	"kafka-sni-proxy/internal/certs"
+	"kafka-sni-proxy/internal/config"
 )
 
 // generate writes the files of --generate-certs into the current directory and
 // says what each is for.
 func generate(f *flags, stdout io.Writer) error {
-	wrong := f.wrong
-	suffix := checkSuffix(f.sniSuffix, &wrong)
-	port := f.advertisedPort
-	if _, bindPort, err := net.SplitHostPort(f.bind); err != nil {
-		wrong.add("--bind", errBind(f.bind))
-	} else if port == 0 {
+	wrong := f.errors
+	suffix, err := config.CheckSuffix(f.cluster.SNISuffix)
+	if err != nil {
+		wrong.add("sni-suffix", err)
+	}
+	port := f.listener.AdvertisedPort
+	if err := config.CheckBind(f.listener.Bind); err != nil {
+		wrong.add("bind", err)
+	} else if _, bindPort, _ := net.SplitHostPort(f.listener.Bind); port == 0 {
 		port, _ = net.LookupPort("tcp", bindPort)
 	}
 	if len(wrong) > 0 {
@@ -37,15 +41,15 @@ func generate(f *flags, stdout io.Writer) error {
 
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, file := range files {
-		ends := ""
+		expires := ""
 		if !file.NotAfter.IsZero() {
-			ends = "ends " + file.NotAfter.UTC().Format("2006-01-02")
+			expires = "expires " + file.NotAfter.UTC().Format("2006-01-02")
 		}
 		secret := ""
 		if file.Secret {
 			secret = "secret"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", file.Name, ends, secret, file.Purpose)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", file.Name, expires, secret, file.Purpose)
 	}
 	table.Flush()
 	fmt.Fprintf(stdout, `

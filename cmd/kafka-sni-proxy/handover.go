@@ -39,9 +39,9 @@ func (p *predecessor) tell(what byte) {
 // handOver has a new process take over the sockets. It returns nil when that
 // cannot, or a signal to end comes first, which stays in signals: then this
 // process goes on as if nothing had been.
-func handOver(ctx context.Context, c *config, signals chan os.Signal) *successor {
-	c.log.Info("handing over: starting a new process", "program", os.Args[0], "timeout", successorTimeout)
-	notifyReloading(c.log)
+func handOver(ctx context.Context, a *app, signals chan os.Signal) *successor {
+	a.log.Info("handing over: starting a new process", "program", os.Args[0], "timeout", successorTimeout)
+	notifyReloading(a.log)
 	ctx, cancel := context.WithTimeoutCause(ctx, successorTimeout, fmt.Errorf("the new process does not serve after %v", successorTimeout))
 	defer cancel()
 	ctx, told := context.WithCancelCause(ctx)
@@ -56,18 +56,18 @@ func handOver(ctx context.Context, c *config, signals chan os.Signal) *successor
 		case <-done.Done():
 		}
 	})
-	next, err := startSuccessor(ctx, c.places)
+	next, err := startSuccessor(ctx, a.listeners)
 	stop()
 	told(nil)
 	if err != nil {
-		c.log.Error("not handed over; this process goes on", "error", err)
-		notifyReady(c)
+		a.log.Error("not handed over; this process goes on", "error", err)
+		notifyReady(a)
 		return nil
 	}
-	notify(c.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", next.pid))
+	notify(a.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", next.pid))
 	os.Unsetenv("NOTIFY_SOCKET") // what this process does is no longer the service's state
-	c.log.Info("handed over; this process ends its connections one by one, and then itself",
-		"pid", next.pid, "connections", c.server.Active(), "within", c.drainTimeout/2)
+	a.log.Info("handed over; this process ends its connections one by one, and then itself",
+		"pid", next.pid, "connections", a.server.Active(), "within", a.drainTimeout/2)
 	return next
 }
 
@@ -75,7 +75,7 @@ func handOver(ctx context.Context, c *config, signals chan os.Signal) *successor
 // --drain-timeout, or until there is a signal, and drains what is left. When the
 // process that has taken over dies meanwhile, nobody accepts clients; then this one
 // is quick, and fails, for whoever watches it to start the program anew.
-func leave(ctx context.Context, c *config, next *successor, s signals) error {
+func leave(ctx context.Context, a *app, next *successor, s signals) error {
 	leaving, cancel := context.WithCancel(next.alive)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
@@ -83,22 +83,22 @@ func leave(ctx context.Context, c *config, next *successor, s signals) error {
 		for {
 			select {
 			case s := <-s.end:
-				c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.server.Active())
+				a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout, "connections", a.server.Active())
 				cancel()
 				return
 			case <-s.handOver:
-				c.log.Warn("this process has been succeeded already: signal the new one", "pid", next.pid)
+				a.log.Warn("this process has been succeeded already: signal the new one", "pid", next.pid)
 			case <-next.alive.Done():
-				c.log.Error("the process that has taken over is gone: nobody accepts clients; draining, so that the program can be started anew", "pid", next.pid)
+				a.log.Error("the process that has taken over is gone: nobody accepts clients; draining, so that the program can be started anew", "pid", next.pid)
 				return
 			case <-over.Done():
 				return
 			}
 		}
 	})
-	c.server.Leave(leaving, c.drainTimeout/2)
+	a.server.Leave(leaving, a.drainTimeout/2)
 	stop()
-	err := drain(c, s.end)
+	err := drain(a, s.end)
 	if next.alive.Err() != nil {
 		err = errors.Join(fmt.Errorf("process %d, which had taken over, is gone", next.pid), err)
 	}

@@ -10,6 +10,8 @@ import (
 
 func notifyHandOver(chan<- os.Signal) {}
 
-func startSuccessor(context.Context, places) (*successor, error) { return nil, errors.ErrUnsupported }
+func startSuccessor(context.Context, listeners) (*successor, error) {
+	return nil, errors.ErrUnsupported
+}
 
 func succeed() *predecessor { return nil }

@@ -33,7 +33,7 @@ func notifyHandOver(c chan<- os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 //
 // A successor that has served is not waited for (wait(2)). When it dies, whoever
 // inherits it when this process ends, which is the service manager, learns how.
-func startSuccessor(ctx context.Context, p places) (*successor, error) {
+func startSuccessor(ctx context.Context, p listeners) (*successor, error) {
 	if os.Getpid() == 1 {
 		return nil, errors.New("this is process 1, with which all others end: start another container instead")
 	}

@@ -314,8 +314,8 @@ func TestDoubtfulConfigurationsAreServedWithAWarning(t *testing.T) {
 		"NOT VERIFYING BROKERS",
 		"client.pem does not cover bootstrap." + suffix + " and b0." + suffix,
 		"client.pem: its extended key usage lacks server authentication",
-		"client.pem ends on",
-		"--ca-certs does nothing without --mtls-enable",
+		"client.pem expires on",
+		"--ca-certs: does nothing without --mtls-enable",
 		"server.pem: its extended key usage lacks client authentication",
 	} {
 		found := false

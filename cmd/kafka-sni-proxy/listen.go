@@ -8,10 +8,12 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"kafka-sni-proxy/internal/config"
 )
 
-// places are where the program is connected to.
-type places struct {
+// listeners are where clients and administrators connect.
+type listeners struct {
 	clients []net.Listener // TCP
 	admin   net.Listener   // nil: none
 }
@@ -24,7 +26,11 @@ const adminSocket = "admin"
 // (sd_listen_fds(3)) those are used instead: the one with the name "admin" for
 // the admin port, all others for clients. So are those of the process before
 // this one, which waits until it is told that this one serves.
-func open(f *flags, wrong *mistakes, warnings *[]string) (p places, before *predecessor) {
+func open(f *config.Config, wrong *usageErrors, warnings *[]string) (p listeners, before *predecessor) {
+	bind, admin := f.Listeners[0].Bind, f.Admin.Bind
+	if admin == bind { // which has been said
+		admin = ""
+	}
 	before = succeed()
 	p = passed(wrong)
 	if before != nil { // the flags are those by which they were opened
@@ -32,33 +38,31 @@ func open(f *flags, wrong *mistakes, warnings *[]string) (p places, before *pred
 	}
 	switch {
 	case len(p.clients) == 0:
-		if ln := listen("--bind", f.bind, wrong); ln != nil {
+		if ln := listen("bind", bind, wrong); ln != nil {
 			p.clients = []net.Listener{ln}
 		}
-	case f.bind != defaultBind:
+	case bind != config.DefaultBind:
 		*warnings = append(*warnings, fmt.Sprintf("--bind does nothing: sockets were passed to this program, and it listens on %s", p.clients[0].Addr()))
 	}
 	switch {
-	case f.adminBind == "":
+	case admin == "":
 	case p.admin != nil:
 		*warnings = append(*warnings, fmt.Sprintf("--admin-bind does nothing: a socket was passed to this program, and it listens on %s", p.admin.Addr()))
-	case f.adminBind == f.bind:
-		wrong.add("--admin-bind", fmt.Errorf("%s is the address of --bind: choose another port", f.adminBind))
 	default:
-		p.admin = listen("--admin-bind", f.adminBind, wrong)
+		p.admin = listen("admin.bind", admin, wrong)
 	}
 	return p, nil
 }
 
 // passed returns the sockets that the program was started with.
-func passed(wrong *mistakes) (p places) {
+func passed(wrong *usageErrors) (p listeners) {
 	for _, file := range activation.Files(true) {
 		ln, err := net.FileListener(file) // a copy
 		file.Close()
 		_, tcp := ln.(*net.TCPListener)
 		switch {
 		case err != nil || !tcp && file.Name() != adminSocket:
-			wrong.add("--bind", fmt.Errorf("the socket %q that was passed to this program cannot be used: it has to listen on TCP (ListenStream=, and no Accept=yes)", file.Name()))
+			wrong.add("bind", fmt.Errorf("the socket %q that was passed to this program cannot be used: it has to listen on TCP (ListenStream=, and no Accept=yes)", file.Name()))
 			if ln != nil {
 				ln.Close()
 			}
@@ -71,7 +75,7 @@ func passed(wrong *mistakes) (p places) {
 	return p
 }
 
-func (p places) close() {
+func (p listeners) close() {
 	for _, ln := range p.clients {
 		ln.Close()
 	}
@@ -82,9 +86,8 @@ func (p places) close() {
 
 // listen opens a port. It returns nil, not a nil *net.TCPListener, when it
 // cannot.
-func listen(flag, address string, wrong *mistakes) net.Listener {
-	if _, _, err := net.SplitHostPort(address); err != nil {
-		wrong.add(flag, errBind(address))
+func listen(setting, address string, wrong *usageErrors) net.Listener {
+	if config.CheckBind(address) != nil { // which has been said
 		return nil
 	}
 	ln, err := net.Listen("tcp", address)
@@ -101,10 +104,6 @@ func listen(flag, address string, wrong *mistakes) net.Listener {
 	default:
 		err = fmt.Errorf("%s cannot be listened on: %w", address, err)
 	}
-	wrong.add(flag, err)
+	wrong.add(setting, err)
 	return nil
-}
-
-func errBind(address string) error {
-	return fmt.Errorf("%q is not address:port: write 0.0.0.0:9092, or :9092, for all addresses", address)
 }

@@ -4,10 +4,11 @@
 //
 // The files of this package follow the start of the program: flags.go (the
 // command line and the environment), then either generate.go (--generate-certs)
-// or config.go with listen.go, tls.go, dial.go and routes.go (everything checked
-// and made ready), serve.go (until a signal), with reload.go, source.go and
-// watch.go (files that change), admin.go (metrics and health) and systemd.go on
-// the side; handover.go and handover_unix.go have another process go on.
+// or wiring.go with listen.go, tls.go, dial.go and routes.go (everything checked
+// and made ready), serve.go (until a signal), with reload.go (files that change),
+// admin.go (metrics and health) and systemd.go in the background; handover.go and
+// handover_unix.go have another process go on. hints.go says what to do about
+// failures, in terms of flags.
 package main
 
 import (
@@ -40,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 
-	var usage mistakes
+	var usage usageErrors
 	switch {
 	case err == nil:
 		return exitOK
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func newCommand(stdout, stderr io.Writer) *cobra.Command {
-	f := &flags{}
+	f := newFlags()
 	cmd := &cobra.Command{
 		Use:   "kafka-sni-proxy --sni-suffix domain --upstream host:port [flags]",
 		Short: "Reach a Kafka cluster that speaks TLS through one port",
@@ -69,7 +70,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 			if len(args) == 0 {
 				return nil
 			}
-			return mistakes{fmt.Errorf("%q is not a flag: there are no arguments without one; quote values that contain spaces", strings.Join(args, " "))}
+			return usageErrors{fmt.Errorf("%q is not a flag: there are no arguments without one; quote values that contain spaces", strings.Join(args, " "))}
 		},
 		SilenceErrors:         true, // run reports them
 		SilenceUsage:          true,
@@ -89,7 +90,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	f.define(cmd.Flags())
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return mistakes{err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrors{err} })
 	// Not as templates: those would link a quarter more into the program, and
 	// keep it resident.
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
@@ -135,27 +136,32 @@ func versionText() string {
 	return v + " (" + info.GoVersion + ")"
 }
 
-// mistakes is all that is wrong with a configuration, each with what to do.
-type mistakes []error
+// usageErrors is all that is wrong with a configuration, each with what to do.
+type usageErrors []error
 
-func (m mistakes) Error() string { return errors.Join(m...).Error() }
+func (e usageErrors) Error() string { return errors.Join(e...).Error() }
 
-// add notes what is wrong with a flag's value; err may join several errors.
-func (m *mistakes) add(flag string, err error) {
+// add notes what is wrong with a setting; err may join several errors.
+func (e *usageErrors) add(path string, err error) {
+	e.addAs(flagName(path), err)
+}
+
+// addAs is add for several flags.
+func (e *usageErrors) addAs(flags string, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		*m = append(*m, fmt.Errorf("%s: %s", flag, line))
+		*e = append(*e, fmt.Errorf("%s: %s", flags, line))
 	}
 }
 
 // report is what the user gets to see.
-func (m mistakes) report() string {
+func (e usageErrors) report() string {
 	var b strings.Builder
-	if len(m) == 1 {
-		fmt.Fprintf(&b, "kafka-sni-proxy: %v\n", m[0])
+	if len(e) == 1 {
+		fmt.Fprintf(&b, "kafka-sni-proxy: %v\n", e[0])
 	} else {
-		fmt.Fprintf(&b, "kafka-sni-proxy: %d mistakes in the configuration:\n", len(m))
-		for _, mistake := range m {
-			fmt.Fprintf(&b, "  - %v\n", mistake)
+		fmt.Fprintf(&b, "kafka-sni-proxy: %d mistakes in the configuration:\n", len(e))
+		for _, err := range e {
+			fmt.Fprintf(&b, "  - %v\n", err)
 		}
 	}
 	b.WriteString("Nothing was started. All flags: kafka-sni-proxy --help\n")

@@ -7,9 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
-	"log/slog"
-	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -481,92 +478,3 @@ func TestAChangedHostsFileCounts(t *testing.T) {
 }
 
 // A change of which nobody tells is found by what the file system says.
-func TestStampsTellFilesApart(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "file")
-	write := func(content string) {
-		t.Helper()
-		check(t, os.WriteFile(file+".new", []byte(content), 0o600), os.Rename(file+".new", file))
-	}
-	write("one")
-	before := stampsOf([]string{file, dir + "/nothing"})
-	if !stampsOf([]string{file, dir + "/nothing"}).equal(before) {
-		t.Error("nothing has changed")
-	}
-	for name, change := range map[string]func(){
-		"another file": func() { write("two") },
-		"its mode":     func() { check(t, os.Chmod(file, 0o644)) },
-		"its length":   func() { check(t, os.Truncate(file, 1)) },
-		"gone":         func() { check(t, os.Remove(file)) },
-	} {
-		write("one")
-		before := stampsOf([]string{file})
-		if change(); stampsOf([]string{file}).equal(before) {
-			t.Errorf("not seen: %s", name)
-		}
-	}
-}
-
-func TestEveryStepOnTheWayToAFileIsWatched(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	check(t, err)
-	check(t, os.MkdirAll(dir+"/real/deep", 0o755), os.Symlink("../real", dir+"/real/up"), os.Symlink(dir+"/real/deep", dir+"/link"),
-		os.Symlink("loop", dir+"/loop"))
-	steps := func(file string) map[string]bool {
-		all := map[string]bool{}
-		eachStep(file, func(at, name string) {
-			if rel, err := filepath.Rel(dir, filepath.Join(at, name)); err == nil && !strings.HasPrefix(rel, "..") {
-				all[rel] = true
-			}
-		})
-		return all
-	}
-	for file, want := range map[string][]string{
-		"/real/deep/file":    {".", "real", "real/deep", "real/deep/file"},
-		"/link/file":         {".", "link", "real", "real/deep", "real/deep/file"},
-		"/real/up/deep/file": {".", "real", "real/up", "real/deep", "real/deep/file"},
-		"/nothing/file":      {".", "nothing", "nothing/file"},
-		"/loop/file":         {".", "loop"},
-	} {
-		got := slices.Sorted(maps.Keys(steps(dir + file)))
-		slices.Sort(want)
-		if fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: %v, want %v", file, got, want)
-		}
-	}
-}
-
-// A certificate and its key that are written one after the other do not match in
-// between. That is a mistake only when it lasts, or when somebody asks.
-func TestAPairThatDoesNotMatchYetIsNoMistake(t *testing.T) {
-	dir, next := renewed(t), renewed(t)
-	var log strings.Builder
-	logger := slog.New(slog.NewTextHandler(&log, nil))
-	cert, key := dir+"/server.pem", dir+"/server_key.pem"
-	s := source[tls.Certificate]{
-		part:  part{flags: "--cert, --key", files: []string{cert, key}},
-		read:  func() (tls.Certificate, error) { return certs.LoadKeyPair(cert, key) },
-		same:  sameCertificate,
-		about: aboutCertificate,
-	}
-	check(t, s.first())
-	old := s.value
-	copyFile(t, next+"/server.pem", cert)
-	for _, step := range []struct {
-		why    wakeup
-		want   outcome
-		errors int
-	}{{touched, early, 0}, {touched, early, 0}, {due, unusable, 1}, {touched, early, 1}, {due, unusable, 1}, {asked, unusable, 2}} {
-		if got := s.refresh(logger, step.why, nil); got != step.want || strings.Count(log.String(), "level=ERROR") != step.errors {
-			t.Errorf("after %v: %v and %d errors, want %v and %d:\n%s", step.why, got, strings.Count(log.String(), "level=ERROR"), step.want, step.errors, log.String())
-		}
-		if !sameCertificate(s.value, old) || s.problem == "" && step.errors > 0 {
-			t.Errorf("after %v: the old pair does not stay, or the problem is forgotten", step.why)
-		}
-	}
-	copyFile(t, next+"/server_key.pem", key)
-	used := false
-	if got := s.refresh(logger, touched, func() { used = true }); got != changed || !used || sameCertificate(s.value, old) {
-		t.Errorf("with the right key: %v, used: %v", got, used)
-	}
-}

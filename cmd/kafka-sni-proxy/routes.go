@@ -24,18 +24,18 @@ const (
 
 // checkRoutesFile finds out whether routes can be kept in a file, and returns
 // its path without links: saving replaces the file, not a link to it.
-func checkRoutesFile(path string, wrong *mistakes) string {
+func checkRoutesFile(path string, wrong *usageErrors) string {
 	if path == "" {
 		return ""
 	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		wrong.add("--routes-file", fmt.Errorf("%s is not a file: name one in a directory that this user may write to", path))
+		wrong.add("routes-file", fmt.Errorf("%s is not a file: name one in a directory that this user may write to", path))
 		return ""
 	case err == nil:
 		if path, err = filepath.EvalSymlinks(path); err != nil {
-			wrong.add("--routes-file", err)
+			wrong.add("routes-file", err)
 			return ""
 		}
 	}
@@ -43,11 +43,11 @@ func checkRoutesFile(path string, wrong *mistakes) string {
 	probe, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		wrong.add("--routes-file", fmt.Errorf("the directory %s does not exist: make it, for this user to write to", dir))
+		wrong.add("routes-file", fmt.Errorf("the directory %s does not exist: make it, for this user to write to", dir))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		wrong.add("--routes-file", fmt.Errorf("the directory %s may not be written to by this user: change its owner or mode, or name a file elsewhere", dir))
+		wrong.add("routes-file", fmt.Errorf("the directory %s may not be written to by this user: change its owner or mode, or name a file elsewhere", dir))
 	case err != nil:
-		wrong.add("--routes-file", err)
+		wrong.add("routes-file", err)
 	default:
 		probe.Close()
 		os.Remove(probe.Name())

@@ -103,7 +103,7 @@ func TestSavingGoesOnAfterItWasNotPossible(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "real.json"), link); err != nil {
 		t.Fatal(err)
 	}
-	var wrong mistakes
+	var wrong usageErrors
 	path := checkRoutesFile(link, &wrong)
 	if len(wrong) > 0 {
 		t.Fatal(wrong)
@@ -153,7 +153,7 @@ func TestRoutesFileThatCannotBeReplacedIsAMistake(t *testing.T) {
 		filepath.Join(dir, "routes.json"):       "is not a file",
 		os.DevNull:                              "is not a file",
 	} {
-		var wrong mistakes
+		var wrong usageErrors
 		checkRoutesFile(path, &wrong)
 		if len(wrong) != 1 || !strings.HasPrefix(wrong.Error(), "--routes-file: ") || !strings.Contains(wrong.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, wrong, want)
@@ -169,7 +169,7 @@ func TestRoutesFileThatCannotBeReplacedIsAMistake(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may write everywhere")
 	}
-	var wrong mistakes
+	var wrong usageErrors
 	checkRoutesFile(filepath.Join(dir, "r.json"), &wrong)
 	if len(wrong) != 1 || !strings.Contains(wrong.Error(), "may not be written to by this user") {
 		t.Errorf("%v", wrong)

@@ -18,13 +18,13 @@ import (
 func start(ctx context.Context, f *flags, stderr io.Writer) error {
 	s := listenToSignals() // before anything is slow: each has its meaning from the start
 	defer s.stop()
-	c, err := configure(f, stderr)
+	a, err := build(f, stderr)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer a.close()
 	debug.FreeOSMemory() // what reading certificates has left, half of all there is
-	return serve(ctx, c, s)
+	return serve(ctx, a, s)
 }
 
 // signals are what the program is told from outside.
@@ -49,51 +49,51 @@ func (s signals) stop() {
 }
 
 // serve runs the proxy until a signal or the end of ctx, and then drains it.
-func serve(ctx context.Context, c *config, s signals) error {
-	beside := beside(c, s)
-	defer beside.stop()
-	ended := make(chan error, len(c.clients))
-	for _, ln := range c.clients {
-		go func() { ended <- c.serveClients(ln) }()
-		c.log.Info("listening", "address", ln.Addr().String())
+func serve(ctx context.Context, a *app, s signals) error {
+	background := startBackground(a, s)
+	defer background.stop()
+	ended := make(chan error, len(a.clients))
+	for _, ln := range a.clients {
+		go func() { ended <- a.serveClients(ln) }()
+		a.log.Info("listening", "address", ln.Addr().String())
 	}
-	beside.start(func(ctx context.Context) { feedWatchdog(ctx, c) })
-	c.predecessor.tell(serves)
-	defer c.predecessor.tell(ends)
-	notifyReady(c)
+	background.start(func(ctx context.Context) { feedWatchdog(ctx, a) })
+	a.predecessor.tell(serves)
+	defer a.predecessor.tell(ends)
+	notifyReady(a)
 	for {
 		select {
 		case err := <-ended: // only when the port was closed under it
 			return err
 		case <-s.handOver:
-			if next := handOver(ctx, c, s.end); next != nil {
-				beside.stop() // all of it is the new process's now
-				return leave(ctx, c, next, s)
+			if next := handOver(ctx, a, s.end); next != nil {
+				background.stop() // all of it is the new process's now
+				return leave(ctx, a, next, s)
 			}
 			continue
 		case s := <-s.end:
-			c.log.Info("draining", "signal", s.String(), "timeout", c.drainTimeout, "connections", c.server.Active())
+			a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout, "connections", a.server.Active())
 		case <-ctx.Done():
-			c.log.Info("draining", "timeout", c.drainTimeout, "connections", c.server.Active())
+			a.log.Info("draining", "timeout", a.drainTimeout, "connections", a.server.Active())
 		}
-		return drain(c, s.end)
+		return drain(a, s.end)
 	}
 }
 
-// tasks run beside the proxy.
+// tasks run in the background.
 type tasks []func()
 
-// beside starts what runs beside the proxy.
-func beside(c *config, s signals) *tasks {
+// startBackground starts what runs in the background.
+func startBackground(a *app, s signals) *tasks {
 	t := new(tasks)
-	if c.admin != nil {
-		*t = append(*t, serveAdmin(c))
+	if a.admin != nil {
+		*t = append(*t, serveAdmin(a))
 	}
-	if c.routes != "" {
-		*t = append(*t, keepRoutes(c.table, c.routes, c.log))
+	if a.routesFile != "" {
+		*t = append(*t, keepRoutes(a.table, a.routesFile, a.log))
 	}
-	t.start(func(ctx context.Context) { c.reloader.run(ctx, s.reload) })
-	t.start(c.server.ReleaseMemory)
+	t.start(func(ctx context.Context) { a.reload.Run(ctx, s.reload) })
+	t.start(a.server.ReleaseMemory)
 	return t
 }
 
@@ -106,8 +106,8 @@ func (t *tasks) stop() {
 	}
 }
 
-func (c *config) serveClients(ln net.Listener) error {
-	if err := c.server.Serve(context.Background(), ln); err != nil {
+func (a *app) serveClients(ln net.Listener) error {
+	if err := a.server.Serve(context.Background(), ln); err != nil {
 		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -122,8 +122,8 @@ func (c *config) serveClients(ln net.Listener) error {
 //     drain returns nil.
 //  4. When that takes longer than --drain-timeout, or another signal comes, what
 //     is left is cut, and the error says so.
-func drain(c *config, signals <-chan os.Signal) error {
-	patience, cut := context.WithTimeoutCause(context.Background(), c.drainTimeout, fmt.Errorf("they took longer than %v (--drain-timeout)", c.drainTimeout))
+func drain(a *app, signals <-chan os.Signal) error {
+	patience, cut := context.WithTimeoutCause(context.Background(), a.drainTimeout, fmt.Errorf("they took longer than %v (--drain-timeout)", a.drainTimeout))
 	defer cut()
 	patience, second := context.WithCancelCause(patience)
 	defer second(nil)
@@ -134,11 +134,11 @@ func drain(c *config, signals <-chan os.Signal) error {
 		case <-patience.Done():
 		}
 	}()
-	notify(c.log, daemon.SdNotifyStopping, "STATUS=draining")
-	if err := c.server.Shutdown(patience); err != nil {
+	notify(a.log, daemon.SdNotifyStopping, "STATUS=draining")
+	if err := a.server.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))
 	}
-	c.log.Info("drained")
+	a.log.Info("drained")
 	return nil
 }
 

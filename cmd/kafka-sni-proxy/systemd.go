@@ -35,13 +35,13 @@ func notifyReloading(log *slog.Logger) {
 	notify(log, daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
 }
 
-func notifyReady(c *config) { notify(c.log, daemon.SdNotifyReady, status(c)) }
+func notifyReady(a *app) { notify(a.log, daemon.SdNotifyReady, status(a)) }
 
 // status is the line that systemctl status shows.
-func status(c *config) string {
-	text := fmt.Sprintf("serving %d connections, %d brokers learned", c.server.Active(), c.table.Known())
-	if c.server.Draining() {
-		text = fmt.Sprintf("draining, %d connections left", c.server.Active())
+func status(a *app) string {
+	text := fmt.Sprintf("serving %d connections, %d brokers learned", a.server.Active(), a.table.Known())
+	if a.server.Draining() {
+		text = fmt.Sprintf("draining, %d connections left", a.server.Active())
 	}
 	return "STATUS=" + text
 }
@@ -50,10 +50,10 @@ func status(c *config) string {
 // be told that clients are accepted, as long as they are, until ctx ends. When
 // they are not it keeps silent, and the manager starts the program anew. A proxy
 // that drains accepts nobody, and has an end by itself.
-func feedWatchdog(ctx context.Context, c *config) {
+func feedWatchdog(ctx context.Context, a *app) {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		c.log.Warn("the watchdog is off", "error", err)
+		a.log.Warn("the watchdog is off", "error", err)
 	}
 	if interval == 0 {
 		return
@@ -61,10 +61,10 @@ func feedWatchdog(ctx context.Context, c *config) {
 	tick := time.NewTicker(interval / 2)
 	defer tick.Stop()
 	for {
-		if err := checkAlive(ctx, c, interval/4); err == nil {
-			notify(c.log, daemon.SdNotifyWatchdog, status(c))
+		if err := checkAlive(ctx, a, interval/4); err == nil {
+			notify(a.log, daemon.SdNotifyWatchdog, status(a))
 		} else if ctx.Err() == nil {
-			c.log.Error("not feeding the watchdog", "error", err)
+			a.log.Error("not feeding the watchdog", "error", err)
 		}
 		select {
 		case <-tick.C:
@@ -75,14 +75,14 @@ func feedWatchdog(ctx context.Context, c *config) {
 }
 
 // checkAlive reports whether clients are accepted, or need not be any more.
-func checkAlive(ctx context.Context, c *config, patience time.Duration) error {
-	if c.server.Draining() {
+func checkAlive(ctx context.Context, a *app, patience time.Duration) error {
+	if a.server.Draining() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := c.server.CheckAccepting(ctx)
-	if c.server.Draining() { // since then
+	err := a.server.CheckAccepting(ctx)
+	if a.server.Draining() { // since then
 		return nil
 	}
 	return err

@@ -1,29 +1,49 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"kafka-sni-proxy/internal/certs"
+	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/hosts"
+	"kafka-sni-proxy/internal/reload"
 )
 
+// tlsFiles is all that is read from files and may change.
+type tlsFiles struct {
+	server   reload.Source[tls.Certificate] // shown to clients
+	clients  reload.Source[clientTrust]     // with mTLS
+	upstream reload.Source[tls.Certificate] // shown to brokers
+	brokers  reload.Source[*x509.CertPool]  // authorities of theirs
+	hosts    reload.Source[*hosts.Table]
+
+	trustBrokers bool // whatever certificate they show
+}
+
+// group watches the files for an owner.
+func (t *tlsFiles) group(log *slog.Logger, owner reload.Owner) *reload.Group {
+	return reload.NewGroup(log, owner, &t.server, &t.clients, &t.upstream, &t.brokers, &t.hosts)
+}
+
 // downstreamTLS is the configuration towards clients.
-func (m *material) downstreamTLS() *tls.Config {
-	config := &tls.Config{Certificates: []tls.Certificate{m.server.value}}
-	if len(m.clients.files) > 0 {
+func (t *tlsFiles) downstreamTLS() *tls.Config {
+	config := &tls.Config{Certificates: []tls.Certificate{t.server.Value()}}
+	if len(t.clients.Files) > 0 {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
-		config.ClientCAs = m.clients.value.pool
+		config.ClientCAs = t.clients.Value().pool
 		// This one is asked when a client resumes a TLS session, too.
-		revoked := m.clients.value.revoked
+		revoked := t.clients.Value().revoked
 		config.VerifyConnection = func(s tls.ConnectionState) error { return revoked.Check(s.VerifiedChains) }
 	}
 	return config
@@ -36,50 +56,52 @@ const rememberedSessions = 1024
 // upstreamTLS is the configuration towards brokers. A resumed TLS session would
 // still be that of the client certificate it began with, and so each
 // configuration remembers its own.
-func (m *material) upstreamTLS() *tls.Config {
+func (t *tlsFiles) upstreamTLS() *tls.Config {
 	config := &tls.Config{
 		ClientSessionCache: tls.NewLRUClientSessionCache(rememberedSessions),
-		InsecureSkipVerify: m.trustBrokers,
-		RootCAs:            m.brokers.value,
+		InsecureSkipVerify: t.trustBrokers,
+		RootCAs:            t.brokers.Value(),
 	}
-	if len(m.upstream.files) > 0 {
-		config.Certificates = []tls.Certificate{m.upstream.value}
+	if len(t.upstream.Files) > 0 {
+		config.Certificates = []tls.Certificate{t.upstream.Value()}
 	}
 	return config
 }
 
-// loadMaterial reads all files for the first time, and returns warnings of what
+// loadFiles reads all files for the first time, and returns warnings of what
 // is likely to be wrong.
-func loadMaterial(f *flags, suffix string, wrong *mistakes) (m *material, warnings []string) {
-	m = &material{trustBrokers: f.trustUpstream}
-	m.loadHosts(f, wrong)
-	m.loadServer(f, suffix, wrong)
-	warnings = append(warnings, m.loadClients(f, wrong)...)
-	warnings = append(warnings, m.loadBrokers(f, wrong)...)
-	m.loadUpstream(f, wrong)
+func loadFiles(c *config.Config, wrong *usageErrors) (t *tlsFiles, warnings []string) {
+	listener, cluster := &c.Listeners[0], c.Clusters[config.DefaultCluster]
+	t = &tlsFiles{trustBrokers: cluster.UpstreamTLS.TrustAny}
+	t.loadHosts(cluster.HostsFile, wrong)
+	t.loadServer(listener.Certificate, cluster.SNISuffix, wrong)
+	t.loadClients(listener.ClientCertificates, wrong)
+	t.loadBrokers(cluster.UpstreamTLS, wrong)
+	t.loadUpstream(cluster.UpstreamTLS.Client, wrong)
 	if len(*wrong) == 0 {
-		warnings = slices.Concat(m.server.doubts(), m.clients.doubts(), m.upstream.doubts(), warnings)
+		warnings = slices.Concat(t.server.Warn(), t.clients.Warn(), t.upstream.Warn())
 	}
-	return m, warnings
+	return t, warnings
 }
 
 // loadHosts reads where brokers are, before DNS is asked.
-func (m *material) loadHosts(f *flags, wrong *mistakes) {
-	if f.hostsFile == "" {
+func (t *tlsFiles) loadHosts(file string, wrong *usageErrors) {
+	if file == "" {
 		return
 	}
-	m.hosts = source[*hosts.Table]{
-		part:  part{flags: "--hosts-file", files: []string{f.hostsFile}},
-		read:  func() (*hosts.Table, error) { return readHosts(f.hostsFile) },
-		same:  (*hosts.Table).Equal,
-		about: func(t *hosts.Table) []any { return []any{"hosts", t.Len()} },
+	t.hosts = reload.Source[*hosts.Table]{
+		Setting:  flagName("hosts-file"),
+		Files:    []string{file},
+		Read:     func() (*hosts.Table, error) { return readHosts(file) },
+		Same:     (*hosts.Table).Equal,
+		Describe: func(table *hosts.Table) []any { return []any{"hosts", table.Len()} },
 	}
-	if err := m.hosts.first(); err != nil {
-		wrong.add("--hosts-file", err)
+	if err := t.hosts.Load(); err != nil {
+		wrong.add("hosts-file", err)
 	}
 }
 
-// readHosts reads a hosts file. Each mistake in it is a line of the error.
+// readHosts reads a hosts file. Each error in it is a line of the error.
 func readHosts(file string) (*hosts.Table, error) {
 	content, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -96,127 +118,157 @@ func readHosts(file string) (*hosts.Table, error) {
 	return table, nil
 }
 
-// loadServer reads what is shown to clients.
-func (m *material) loadServer(f *flags, suffix string, wrong *mistakes) {
-	m.server = source[tls.Certificate]{
-		part:  part{flags: "--cert, --key", files: []string{f.cert, f.key}},
-		read:  func() (tls.Certificate, error) { return certs.LoadKeyPair(f.cert, f.key) },
-		same:  sameCertificate,
-		about: aboutCertificate,
-		doubt: func(c tls.Certificate) []string { return serverDoubts(f.cert, c.Leaf, suffix) },
-	}
-	switch err := m.server.first(); {
-	case errors.Is(err, fs.ErrNotExist):
-		wrong.add("--cert, --key", fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")))
-	case err != nil:
-		wrong.add("--cert, --key", err)
+// keyPair is the source of a certificate and its key.
+func keyPair(setting string, pair config.KeyPair, warnings func(tls.Certificate) []string) reload.Source[tls.Certificate] {
+	return reload.Source[tls.Certificate]{
+		Setting:    setting,
+		Files:      []string{pair.Cert, pair.Key},
+		Read:       func() (tls.Certificate, error) { return certs.LoadKeyPair(pair.Cert, pair.Key) },
+		Same:       sameCertificate,
+		Describe:   describeCertificate,
+		Warnings:   warnings,
+		Incomplete: func(err error) bool { return errors.As(err, new(*certs.MismatchError)) },
 	}
 }
 
-// serverDoubts says what clients may refuse a certificate for.
-func serverDoubts(file string, leaf *x509.Certificate, suffix string) []string {
-	var doubts []string
+// loadServer reads what is shown to clients.
+func (t *tlsFiles) loadServer(pair config.KeyPair, suffix string, wrong *usageErrors) {
+	t.server = keyPair(flagName("certificate"), pair, func(c tls.Certificate) []string { return serverWarnings(pair.Cert, c.Leaf, suffix) })
+	switch err := t.server.Load(); {
+	case errors.Is(err, fs.ErrNotExist):
+		wrong.add("certificate", fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")))
+	case err != nil:
+		wrong.add("certificate", err)
+	}
+}
+
+// serverWarnings says what clients may refuse a certificate for.
+func serverWarnings(file string, leaf *x509.Certificate, suffix string) []string {
+	var warnings []string
 	if suffix != "" {
 		if missing := certs.Uncovered(leaf, "bootstrap."+suffix, "b0."+suffix); len(missing) > 0 {
-			doubts = append(doubts, fmt.Sprintf("%s does not cover %s: clients will refuse it; it should be for *.%s", file, strings.Join(missing, " and "), suffix))
+			warnings = append(warnings, fmt.Sprintf("%s does not cover %s: clients will refuse it; it should be for *.%s", file, strings.Join(missing, " and "), suffix))
 		}
 	}
 	if err := certs.CheckUsage(leaf, x509.ExtKeyUsageServerAuth); err != nil {
-		doubts = append(doubts, fmt.Sprintf("%s: %v: clients will refuse it", file, err))
+		warnings = append(warnings, fmt.Sprintf("%s: %v: clients will refuse it", file, err))
 	}
-	return append(doubts, endsSoon(file, leaf)...)
+	return append(warnings, expiresSoon(file, leaf)...)
 }
 
-func endsSoon(file string, leaf *x509.Certificate) []string {
+func expiresSoon(file string, leaf *x509.Certificate) []string {
 	if time.Until(leaf.NotAfter) > 30*24*time.Hour {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s ends on %s: renew it soon", file, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))}
+	return []string{fmt.Sprintf("%s expires on %s: renew it soon", file, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))}
 }
 
 // loadClients reads what clients' certificates are checked with.
-func (m *material) loadClients(f *flags, wrong *mistakes) (warnings []string) {
-	switch {
-	case f.mtlsEnable && f.mtlsDisable:
-		wrong.add("--mtls-enable, --mtls-disable", errors.New("contradict each other: leave one of them out"))
-	case f.mtlsEnable && f.caCerts == "":
-		wrong.add("--mtls-enable", errors.New("needs --ca-certs, the file with the authorities that sign clients' certificates (ca.pem, when --generate-certs made them)"))
-	case f.mtlsEnable:
-		m.clients = source[clientTrust]{
-			part:  part{flags: "--ca-certs", files: []string{f.caCerts}},
-			read:  func() (clientTrust, error) { return loadClientTrust(f.caCerts, f.crl) },
-			same:  sameTrust,
-			about: aboutTrust,
-			doubt: func(t clientTrust) []string { return t.revoked.Doubts() },
-		}
-		if f.crl != "" {
-			m.clients.flags = "--ca-certs, --crl"
-			m.clients.files = append(m.clients.files, f.crl)
-		}
-		if err := m.clients.first(); err != nil {
-			wrong.add(m.clients.flags, err)
-		}
-	default:
-		if f.caCerts != "" {
-			warnings = append(warnings, "--ca-certs does nothing without --mtls-enable: clients are not asked for certificates")
-		}
-		if f.crl != "" {
-			warnings = append(warnings, "--crl does nothing without --mtls-enable: clients are not asked for certificates")
-		}
+func (t *tlsFiles) loadClients(m config.ClientCertificates, wrong *usageErrors) {
+	if !m.Require || m.CACerts == "" {
+		return
 	}
-	return warnings
+	t.clients = reload.Source[clientTrust]{
+		Setting:  flagName("client-certificates.ca-certs"),
+		Files:    []string{m.CACerts},
+		Read:     func() (clientTrust, error) { return loadClientTrust(m.CACerts, m.CRL) },
+		Same:     sameTrust,
+		Describe: describeTrust,
+		Warnings: func(t clientTrust) []string { return t.revoked.Doubts() },
+	}
+	if m.CRL != "" {
+		t.clients.Setting += ", " + flagName("client-certificates.crl")
+		t.clients.Files = append(t.clients.Files, m.CRL)
+	}
+	if err := t.clients.Load(); err != nil {
+		wrong.addAs(t.clients.Setting, err)
+	}
 }
 
 // loadBrokers reads what brokers' certificates are verified with.
-func (m *material) loadBrokers(f *flags, wrong *mistakes) (warnings []string) {
+func (t *tlsFiles) loadBrokers(u config.UpstreamTLS, wrong *usageErrors) {
 	switch {
-	case f.trustUpstream && f.upstreamCAs != "":
-		wrong.add("--upstream-ca-certs, --trust-upstream-certs", errors.New("contradict each other: leave one of them out"))
-	case f.trustUpstream:
-		warnings = append(warnings, "NOT VERIFYING BROKERS: with --trust-upstream-certs any certificate is taken, so that whoever gets in between can read and change everything, passwords included; use --upstream-ca-certs outside of tests")
-	case f.upstreamCAs != "":
-		m.brokers = source[*x509.CertPool]{
-			part:  part{flags: "--upstream-ca-certs", files: []string{f.upstreamCAs}},
-			read:  func() (*x509.CertPool, error) { return certs.LoadPool(f.upstreamCAs) },
-			same:  (*x509.CertPool).Equal,
-			about: func(*x509.CertPool) []any { return nil },
+	case u.TrustAny:
+	case u.CACerts != "":
+		t.brokers = reload.Source[*x509.CertPool]{
+			Setting: flagName("upstream-tls.ca-certs"),
+			Files:   []string{u.CACerts},
+			Read:    func() (*x509.CertPool, error) { return certs.LoadPool(u.CACerts) },
+			Same:    (*x509.CertPool).Equal,
 		}
-		if err := m.brokers.first(); err != nil {
-			wrong.add("--upstream-ca-certs", err)
+		if err := t.brokers.Load(); err != nil {
+			wrong.add("upstream-tls.ca-certs", err)
 		}
 	default:
 		system, err := x509.SystemCertPool()
 		if err != nil || system.Equal(x509.NewCertPool()) {
-			wrong.add("--upstream-ca-certs", errors.New("this system has no certificate authorities of its own: install ca-certificates, or name a file with those of the brokers"))
+			wrong.add("upstream-tls.ca-certs", errors.New("this system has no certificate authorities of its own: install ca-certificates, or name a file with those of the brokers"))
 		}
-		m.brokers.value = system
+		t.brokers.Set(system)
 	}
-	return warnings
 }
 
 // loadUpstream reads what is shown to brokers.
-func (m *material) loadUpstream(f *flags, wrong *mistakes) {
-	switch {
-	case f.upstreamCert != "" && f.upstreamKey != "":
-		m.upstream = source[tls.Certificate]{
-			part:  part{flags: "--upstream-cert, --upstream-key", files: []string{f.upstreamCert, f.upstreamKey}},
-			read:  func() (tls.Certificate, error) { return certs.LoadKeyPair(f.upstreamCert, f.upstreamKey) },
-			same:  sameCertificate,
-			about: aboutCertificate,
-			doubt: func(c tls.Certificate) []string {
-				doubts := endsSoon(f.upstreamCert, c.Leaf)
-				if err := certs.CheckUsage(c.Leaf, x509.ExtKeyUsageClientAuth); err != nil {
-					doubts = append(doubts, fmt.Sprintf("%s: %v: brokers will refuse it", f.upstreamCert, err))
-				}
-				return doubts
-			},
-		}
-		if err := m.upstream.first(); err != nil {
-			wrong.add("--upstream-cert, --upstream-key", err)
-		}
-	case f.upstreamCert != "":
-		wrong.add("--upstream-cert", errors.New("needs --upstream-key, the certificate's private key"))
-	case f.upstreamKey != "":
-		wrong.add("--upstream-key", errors.New("needs --upstream-cert, the key's certificate"))
+func (t *tlsFiles) loadUpstream(pair config.KeyPair, wrong *usageErrors) {
+	if pair.Cert == "" || pair.Key == "" {
+		return
 	}
+	setting := flagName("upstream-tls.cert") + ", " + flagName("upstream-tls.key")
+	t.upstream = keyPair(setting, pair, func(c tls.Certificate) []string {
+		warnings := expiresSoon(pair.Cert, c.Leaf)
+		if err := certs.CheckUsage(c.Leaf, x509.ExtKeyUsageClientAuth); err != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: %v: brokers will refuse it", pair.Cert, err))
+		}
+		return warnings
+	})
+	if err := t.upstream.Load(); err != nil {
+		wrong.addAs(setting, err)
+	}
+}
+
+// clientTrust says which clients' certificates are taken.
+type clientTrust struct {
+	authorities []*x509.Certificate
+	pool        *x509.CertPool
+	revoked     *certs.Revoked // nil: no list
+}
+
+func loadClientTrust(caFile, crlFile string) (clientTrust, error) {
+	authorities, err := certs.LoadAuthorities(caFile)
+	if err != nil {
+		return clientTrust{}, err
+	}
+	trust := clientTrust{authorities: authorities, pool: certs.Pool(authorities)}
+	if crlFile != "" {
+		trust.revoked, err = certs.LoadRevoked(crlFile, authorities)
+	}
+	return trust, err
+}
+
+func sameTrust(a, b clientTrust) bool {
+	return a.pool.Equal(b.pool) && a.revoked.Equal(b.revoked)
+}
+
+func describeTrust(t clientTrust) []any {
+	var names []string
+	for _, authority := range t.authorities {
+		names = append(names, authority.Subject.String())
+	}
+	attrs := []any{"authorities", strings.Join(names, "; ")}
+	if t.revoked != nil {
+		attrs = append(attrs, "revoked", t.revoked.Len(), "next-update", t.revoked.NextUpdate.UTC().Format(time.RFC3339))
+	}
+	return attrs
+}
+
+func sameCertificate(a, b tls.Certificate) bool {
+	return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
+}
+
+func describeCertificate(c tls.Certificate) []any {
+	names := strings.Join(c.Leaf.DNSNames, ", ")
+	if names == "" {
+		names = c.Leaf.Subject.String()
+	}
+	return []any{"names", names, "expires", c.Leaf.NotAfter.UTC().Format(time.RFC3339), "serial", c.Leaf.SerialNumber.Text(16)}
 }

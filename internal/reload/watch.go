@@ -1,4 +1,4 @@
-package main
+package reload
 
 import (
 	"context"
@@ -49,59 +49,70 @@ func (w *watcher) close() {
 	}
 }
 
-// wakeup is why a wait has ended.
-type wakeup int
+// reason is why a wait has ended.
+type reason int
 
 const (
-	over    wakeup = iota // its context has ended
+	ended   reason = iota // its context has
 	asked                 // somebody wants the files to be read
 	touched               // something on the way to the files has changed
-	due                   // lookAgain has passed
+	due                   // the time to look again has come
 )
 
-// lookAgain is how often files are compared with their stamps, for changes of
-// which nobody was told.
-const lookAgain = 30 * time.Second
+const (
+	// settle is how long there has to be no further change before files are read, so
+	// that files that belong together are read together.
+	settle = 250 * time.Millisecond
+	// settleMost is when they are read although changes go on.
+	settleMost = 10 * settle
+)
 
-// wait waits for a reason to look at the files. After a change it waits until
-// there is no other one for a moment, so that files that belong together are
-// read together. Without one it waits for lookAgain at most.
-func (w *watcher) wait(ctx context.Context, asks <-chan os.Signal, lookAgain time.Duration) wakeup {
-	const (
-		settle     = 250 * time.Millisecond
-		settleMost = 10 * settle
-	)
+// wait waits for a reason to look at the files: the time again at the latest, unless a
+// change has come before.
+func (w *watcher) wait(ctx context.Context, asks <-chan os.Signal, again time.Duration) reason {
+	s := settling{after: time.After}
+	s.again = s.after(again)
 	var events <-chan fsnotify.Event
 	var errs <-chan error
 	if w.fs != nil {
 		events, errs = w.fs.Events, w.fs.Errors
 	}
-	again := time.After(lookAgain)
-	var settled, atLast <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
-			return over
+			return ended
 		case <-asks:
 			return asked
-		case <-again:
+		case <-s.again:
 			return due
-		case <-settled:
+		case <-s.settled:
 			return touched
-		case <-atLast:
+		case <-s.atLast:
 			return touched
 		case e := <-events:
-			if !w.steps[filepath.Dir(e.Name)][filepath.Base(e.Name)] {
-				continue
+			if w.steps[filepath.Dir(e.Name)][filepath.Base(e.Name)] {
+				s.changed()
 			}
 		case <-errs: // events were lost
+			s.changed()
 		}
-		settled = time.After(settle)
-		if atLast == nil {
-			atLast = time.After(settleMost)
-		}
-		again = nil
 	}
+}
+
+// settling is the clock of a wait.
+type settling struct {
+	after                  func(time.Duration) <-chan time.Time
+	again, settled, atLast <-chan time.Time
+}
+
+// changed has the wait end when there is no further change for a moment, and in any case
+// after settleMost from the first one.
+func (s *settling) changed() {
+	s.settled = s.after(settle)
+	if s.atLast == nil {
+		s.atLast = s.after(settleMost)
+	}
+	s.again = nil
 }
 
 // eachStep calls visit for every name that is looked up on the way to a file, with
@@ -139,8 +150,8 @@ func split(path string) []string {
 }
 
 // stamps are what a file system says about files: all that can be known of a
-// change without reading them. They find what a watcher was not told, on network
-// file systems for instance.
+// change without reading them. They find changes on file systems without change
+// notification (NFS).
 type stamps []os.FileInfo
 
 func stampsOf(files []string) stamps {

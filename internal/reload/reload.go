@@ -1,0 +1,143 @@
+// Package reload reads files again while the program runs: when they change, however they
+// are replaced, and whenever somebody asks. A [Source] is some files that belong together
+// and what was last read from them; a [Group] watches several, and tells its owner which
+// have a new value. Files that cannot be used leave in use what was loaded before.
+package reload
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Owner puts to use what was read.
+type Owner interface {
+	// Reloading is called before the files are read because somebody has asked.
+	Reloading()
+	// Reloaded is called after the files were read.
+	Reloaded(Event)
+}
+
+// Event is one reading of the files.
+type Event struct {
+	// Asked is whether somebody has asked for it.
+	Asked bool
+	// Changed are the settings of the sources that have a new value.
+	Changed []string
+}
+
+// Result is what has become of reading files again, for metrics.
+type Result struct {
+	Changed, Failed int64     // readings that brought something new, and that met a file that cannot be used
+	Problems        int       // sources whose files cannot be used now
+	LastGood        time.Time // when all files were last found to be good
+}
+
+const (
+	// lookAgain is how often files are compared with their stamps, for changes of
+	// which nobody was told.
+	lookAgain = 30 * time.Second
+	// matchAgain is when to look again at files that did not match when one of them
+	// had just changed.
+	matchAgain = 2 * time.Second
+)
+
+// Group is several sources that are watched together.
+type Group struct {
+	log   *slog.Logger
+	owner Owner
+	parts []part
+
+	mu     sync.Mutex
+	result Result
+}
+
+// NewGroup returns a group of sources that have been loaded.
+func NewGroup(log *slog.Logger, owner Owner, sources ...part) *Group {
+	return &Group{log: log, owner: owner, parts: sources, result: Result{LastGood: time.Now()}}
+}
+
+// Result returns what has become of reading files again.
+func (g *Group) Result() Result {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.result
+}
+
+// Run reads files again when they change, and whenever somebody asks, until ctx ends.
+func (g *Group) Run(ctx context.Context, asks <-chan os.Signal) {
+	var files []string
+	for _, p := range g.parts {
+		files = append(files, p.files()...)
+	}
+	for why, again := due, lookAgain; why != ended; {
+		// Watching begins before reading, so that no change falls in between.
+		w := newWatcher(files)
+		if why != due || again == matchAgain || slices.ContainsFunc(g.parts, part.stale) {
+			again = lookAgain
+			if g.read(why) {
+				again = matchAgain
+			}
+		}
+		why = w.wait(ctx, asks, again)
+		w.close()
+	}
+}
+
+// read reads all files. What is good is used, whatever the others are. It reports whether
+// some files did not match yet.
+func (g *Group) read(why reason) (isIncomplete bool) {
+	event := Event{Asked: why == asked}
+	if event.Asked {
+		g.owner.Reloading()
+	}
+	isBad := false
+	var isChanged []part
+	for _, p := range g.parts {
+		switch p.refresh(g.log, why) {
+		case changed:
+			event.Changed = append(event.Changed, p.name())
+			isChanged = append(isChanged, p)
+		case failed:
+			isBad = true
+		case incomplete:
+			isIncomplete = true
+		}
+	}
+	isNew := len(event.Changed) > 0
+	if event.Asked && !isNew && !isBad {
+		g.log.Info("nothing to reload: no file has changed")
+	}
+	if isNew || isBad || !isIncomplete {
+		g.note(isNew, !isBad)
+	}
+	g.owner.Reloaded(event)
+	for _, p := range isChanged {
+		p.announce(g.log)
+	}
+	return isIncomplete
+}
+
+// note keeps for the metrics what a reading has led to.
+func (g *Group) note(isNew, allGood bool) {
+	problems := 0
+	for _, p := range g.parts {
+		if p.unusable() {
+			problems++
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if isNew {
+		g.result.Changed++
+	}
+	if allGood {
+		g.result.LastGood = time.Now()
+	} else {
+		g.result.Failed++
+	}
+	g.result.Problems = problems
+}

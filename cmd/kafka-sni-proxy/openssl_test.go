@@ -307,3 +307,20 @@ func sign(t *testing.T, dir, name string, key crypto.Signer, template *x509.Cert
 		check(t, os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600))
 	}
 }
+
+// TestDistrustOfOpenSSLIsNamed has OpenSSL refuse the proxy's certificate. In TLS 1.3 it
+// says so without encryption, which crypto/tls takes for a bad record.
+func TestDistrustOfOpenSSLIsNamed(t *testing.T) {
+	for _, version := range []string{"-tls1_2", "-tls1_3"} {
+		p := newTLSTarget(t, nil)
+		if said, answered := p.sClient("-CAfile", filepath.Join(p.dir, "upstream_ca.pem"), version); answered { // another authority
+			t.Fatalf("%s: it trusts anybody:\n%s", version, said)
+		}
+		line := p.await("(level=WARN.*)")
+		for _, want := range []string{"phase=handshake", "remote error: tls: unknown certificate authority", "does not trust this proxy's certificate"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%s: want %q: %s", version, want, line)
+			}
+		}
+	}
+}

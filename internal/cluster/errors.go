@@ -59,6 +59,9 @@ func (e *OtherClusterError) Error() string {
 
 func isOtherCluster(err error) bool { return errors.As(err, new(*OtherClusterError)) }
 
+// maxNames is how many names of a certificate are told. It may have thousands.
+const maxNames = 5
+
 // certificateShown says whose certificate was refused, where the error itself
 // does not.
 func certificateShown(err error) string {
@@ -71,7 +74,10 @@ func certificateShown(err error) string {
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
 	}
-	list := strings.Join(names, ", ")
+	list := strings.Join(names[:min(len(names), maxNames)], ", ")
+	if more := len(names) - maxNames; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
 	switch {
 	case len(names) == 0:
 		list = "no names"

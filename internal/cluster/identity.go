@@ -23,8 +23,8 @@ type identity struct {
 	routes *route.Table // keeps the id, over restarts too
 	log    *slog.Logger
 
-	// settled is the id while it is confirmed and nobody tells another one: then
-	// there is nothing to do. Otherwise nil.
+	// settled is the id while it is confirmed and no address is known that tells another
+	// one: then there is nothing to do. Otherwise nil.
 	settled atomic.Pointer[string]
 
 	mu        sync.Mutex
@@ -43,6 +43,8 @@ const (
 	// otherMemory is for how long an address is refused that has told another
 	// cluster's id.
 	otherMemory = time.Minute
+	// maxID is how much of an id counts, in bytes. Kafka's have 22.
+	maxID = 255
 	// maxOthers bounds the addresses that are remembered. Brokers say where brokers are.
 	maxOthers = 1024
 )
@@ -52,9 +54,6 @@ func (i *identity) init(routes *route.Table, log *slog.Logger) { i.routes, i.log
 // check takes the cluster id that a broker at an address has told, and returns an
 // [*OtherClusterError] if it is another cluster's.
 func (i *identity) check(a route.Address, id string, upstreams []route.Address) error {
-	if settled := i.settled.Load(); settled != nil && *settled == id {
-		return nil
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	want := i.routes.ClusterID()
@@ -82,11 +81,13 @@ func (i *identity) check(a route.Address, id string, upstreams []route.Address) 
 
 // confirm notes that an address has told the cluster's own id. The caller holds i.mu.
 func (i *identity) confirm(a route.Address, id string) {
+	if i.routes.SetClusterID(id); i.routes.ClusterID() != id {
+		return // no id: too long, or not text
+	}
 	if _, told := i.others[a]; told {
 		delete(i.others, a)
 		i.log.Info("the address leads to the right cluster again", "upstream", a.String(), "cluster_id", id)
 	}
-	i.routes.SetClusterID(id)
 	i.confirmed, i.replaced = true, false
 	if len(i.others) == 0 {
 		i.settled.Store(&id)
@@ -190,6 +191,11 @@ type learner struct {
 
 // clusterID takes the cluster id in a response. The error is an [*OtherClusterError].
 func (l *learner) clusterID(id []byte) error {
+	id = id[:min(len(id), maxID)]
+	if settled := l.cluster.identity.settled.Load(); settled != nil && *settled == string(id) {
+		l.verified = true
+		return nil
+	}
 	err := l.cluster.identity.check(l.from, string(id), l.cluster.bootstrap())
 	l.verified = err == nil
 	return err

@@ -175,3 +175,14 @@ func TestAddressesOfOtherClustersAreBounded(t *testing.T) {
 		t.Errorf("%d remembered", c.Others())
 	}
 }
+
+func TestIDsAreCutToWhatAnIDMayBe(t *testing.T) {
+	c, log := newTestCluster(t)
+	if err := tells(c, up0, "A", "a1.test"); err != nil {
+		t.Fatal(err)
+	}
+	tells(c, up1, strings.Repeat("B", 1<<20), "b1.test")
+	if log.Len() > 10_000 || len(c.identity.others[up1].id) > maxID {
+		t.Errorf("%d bytes in the log, an id of %d is kept", log.Len(), len(c.identity.others[up1].id))
+	}
+}

@@ -93,7 +93,9 @@ type loop struct {
 // start prepares for a frame of size bytes, its length field included, of which
 // off have been read.
 func (s *scanner) start(l *layout, off, size int64) {
-	*s = scanner{layout: l, off: off, end: size, found: s.found[:0]}
+	found := s.found[:0]
+	*s = scanner{} // in place: a literal with fields would be made on the stack first
+	s.layout, s.off, s.end, s.found = l, off, size, found
 }
 
 // foundPool holds room for the addresses of large clusters: *[]address.

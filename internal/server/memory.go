@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"kafka-sni-proxy/internal/session"
@@ -62,4 +63,44 @@ func (m *memory) isDue(work int64) bool {
 	}
 	m.last = work
 	return due
+}
+
+const (
+	// burstSize is how many connections have to be accepted for their handshakes to be
+	// worth a collection: they leave about 16 MiB behind.
+	burstSize = 256
+	// burstPause is how long no connection must have been accepted since.
+	burstPause = 150 * time.Millisecond
+)
+
+// burst returns memory to the system after many connections were opened: when clients
+// come back together, what their handshakes leave behind is as much as what they hold.
+type burst struct {
+	accepted atomic.Int64 // since memory was released last
+	timer    *time.Timer
+}
+
+// opened notes that a connection was accepted.
+func (b *burst) opened() {
+	if b.accepted.Add(1) >= burstSize {
+		b.timer.Reset(burstPause)
+	}
+}
+
+// over is called when no connection has been accepted for a while. It reports whether
+// memory is to be released: a collection looks at all there are, so there must have been
+// enough of them.
+func (b *burst) over(active int) bool {
+	if n := b.accepted.Load(); n < burstSize || n < int64(active/4) {
+		return false
+	}
+	b.accepted.Store(0)
+	return true
+}
+
+// burstOver is called by the timer.
+func (s *Server) burstOver() {
+	if s.burst.over(s.Active()) {
+		debug.FreeOSMemory()
+	}
 }

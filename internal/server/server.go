@@ -66,6 +66,7 @@ type Server struct {
 	limited  loglimit.Logger
 	registry *registry
 	stats    counters
+	burst    burst
 
 	probing sync.Mutex // CheckAccepting
 
@@ -83,6 +84,8 @@ func New(config Config) *Server {
 	}
 	s := &Server{config: config, session: config.Session, log: config.Log}
 	s.limited.Log = config.Log
+	s.burst.timer = time.AfterFunc(time.Hour, s.burstOver)
+	s.burst.timer.Stop()
 	s.registry = newRegistry(config.MaxConnections, config.MaxHandshakesPerAddress)
 	s.session.TLS = session.TLSConfig(config.TLS)
 	s.session.CurrentTLS = s.tls.Load
@@ -171,6 +174,7 @@ func (s *Server) accept(ctx context.Context, l *listener, run func(func())) erro
 		case err == nil:
 			pause = 0
 			s.stats.accepted.Add(1)
+			s.burst.opened()
 			if source, ok := s.admit(conn); ok {
 				run(func() { s.serve(ctx, l, conn, source, run) })
 			}
@@ -221,9 +225,9 @@ func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source n
 }
 
 // end logs and counts what became of a session, once.
-func (s *Server) end(ss *session.Session, result session.Result) {
+func (s *Server) end(ss *session.Session, result *session.Result) {
 	defer s.registry.remove(ss)
-	s.report(&result)
+	s.report(result)
 }
 
 // Shutdown ends the server gracefully: no new connections; no more requests are

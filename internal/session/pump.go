@@ -18,10 +18,18 @@ const lingerTimeout = 2 * time.Second
 
 // Pump forwards requests and responses until the session is over. It has one more
 // goroutine, for the requests.
-func (s *Session) Pump() Result {
+func (s *Session) Pump() *Result {
 	requests := make(chan error, 1)
 	go func() { requests <- RecoverPanic(s.pumpRequests) }()
 	down := RecoverPanic(s.pumpResponses)
+	return s.pumped(down, requests)
+}
+
+// pumped ends a session whose responses have ended, and waits for its requests. It is a
+// function of its own so that its stack is not there while Pump waits.
+//
+//go:noinline
+func (s *Session) pumped(down error, requests <-chan error) *Result {
 	s.inFlight.Close()
 	if s.query != nil {
 		close(s.query.answered)

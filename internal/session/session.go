@@ -202,7 +202,7 @@ func (s *Session) closeAll() {
 }
 
 // Abort ends a session of which a step before Pump has failed with err.
-func (s *Session) Abort(err error) Result {
+func (s *Session) Abort(err error) *Result {
 	var failed *Error
 	if errors.As(err, &failed) && failed.connecting() {
 		// To a client that has had no answer yet, a clean end looks as if this were not
@@ -213,7 +213,7 @@ func (s *Session) Abort(err error) Result {
 }
 
 // end closes what is open, and says what became of the session.
-func (s *Session) end(err error) Result {
+func (s *Session) end(err error) *Result {
 	s.client.CloseNow()
 	if s.Cut() || err == nil { // what its connections say after a cut is the echo of that
 		err = s.life.endReason()
@@ -221,7 +221,7 @@ func (s *Session) end(err error) Result {
 	if s.query != nil && s.query.unwatch != nil {
 		s.query.unwatch()
 	}
-	return Result{
+	return &Result{
 		Client:     s.client.RemoteAddr(),
 		ServerName: s.route.Name,
 		Reached:    s.broker != nil,

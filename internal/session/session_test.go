@@ -70,7 +70,7 @@ type ends struct {
 	*Session
 	client, broker *tls.Conn
 	cluster        *fakeCluster
-	result         chan Result
+	result         chan *Result
 }
 
 // pair returns two ends of a connection.
@@ -118,7 +118,7 @@ func beginWith(t *testing.T, config Config, c *fakeCluster, client, accepted, to
 		client:  tls.Client(client, clientTLS),
 		broker:  tls.Server(broker, authority().ServerConfig(suffix)),
 		cluster: c,
-		result:  make(chan Result, 1),
+		result:  make(chan *Result, 1),
 	}
 	for _, conn := range []net.Conn{client, broker} {
 		conn.SetDeadline(time.Now().Add(30 * time.Second))
@@ -147,7 +147,7 @@ func beginWith(t *testing.T, config Config, c *fakeCluster, client, accepted, to
 	return e
 }
 
-func (e *ends) wait(t *testing.T) Result {
+func (e *ends) wait(t *testing.T) *Result {
 	t.Helper()
 	select {
 	case r := <-e.result:

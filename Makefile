@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test chaos scale interop check vuln fuzz bench bench-quick microbench
+.PHONY: help build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -28,6 +28,22 @@ test: ## run all tests, with the race detector where there is a C compiler
 ifeq ($(RACE),yes) # which counts allocations wrong
 	CGO_ENABLED=0 go test -run Allocates ./internal/...
 endif
+
+# The packages with concurrency, and how often each runs its tests within about three
+# minutes on two cores. One that is not there is left out.
+STRESS_COUNTS := internal/tlswire:200 internal/cluster:200 internal/session:200 internal/server:5 \
+	internal/route:100 internal/kafka:8 internal/proxy:5 cmd/kafka-sni-proxy:6
+STRESS ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
+
+stress: ## run the tests of one package again and again, of another one after each commit; of all with STRESS=all
+	@set -e; set --; for entry in $(STRESS_COUNTS); do \
+		if go list ./$${entry%:*} >/dev/null 2>&1; then set -- "$$@" "$$entry"; fi; \
+	done; \
+	if [ "$(STRESS)" != all ]; then shift $$(( $(STRESS) % $$# )); set -- "$$1"; fi; \
+	for entry; do \
+		echo "== $${entry%:*}, $${entry#*:} times"; \
+		$(GOTEST) -count=$${entry#*:} -timeout 15m ./$${entry%:*}; \
+	done
 
 chaos: ## break everything around the proxy for ten minutes, and see that nothing is lost (Linux)
 	go run ./chaos

@@ -105,12 +105,12 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 	var limit time.Duration
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.BoolVar(&s.quick, "quick", false, "a rough picture within a minute: fewer and shorter samples")
-	fs.StringVar(&s.out, "out", "", "folder for results.json, README.md and the plots (default: docs/benchmarks; with --quick none are written)")
-	fs.IntVar(&rounds, "rounds", 0, "how many rounds, instead of the plan's")
-	fs.DurationVar(&limit, "limit", 0, "begin no round that would end later than this, instead of the plan's")
-	fs.StringVar(&targets, "targets", strings.Join(defaultTargets, ","), "which targets to measure, of "+strings.Join(knownTargets, ", "))
-	fs.StringVar(&themes, "themes", "", "which themes to measure, of "+strings.Join(themeNames(), ", ")+" (default: all)")
-	fs.StringVar(&s.binary, "binary", "", "a kafka-sni-proxy that is built already (default: build it)")
+	fs.StringVar(&s.out, "out", "", "`folder` for results.json, README.md and the plots (default: docs/benchmarks; with --quick none are written)")
+	fs.IntVar(&rounds, "rounds", 0, "`number` of rounds (default: 5, with --quick 3)")
+	fs.DurationVar(&limit, "limit", 0, "`time` after which no round may end: one that would is not begun (default: 9m45s, with --quick 55s)")
+	fs.StringVar(&targets, "targets", strings.Join(defaultTargets, ","), "`list` of the targets to measure, of "+strings.Join(knownTargets, ", "))
+	fs.StringVar(&themes, "themes", "", "`list` of the themes to measure, of "+strings.Join(themeNames(), ", ")+" (default: all)")
+	fs.StringVar(&s.binary, "binary", "", "`path` of a kafka-sni-proxy that is built already (default: build it)")
 	for kind, usage := range map[string]string{
 		"build":   "`name=path` of another build of kafka-sni-proxy, measured beside the others; may be repeated",
 		"command": "`name=command` that starts another proxy; {port} is where it listens, {broker}, {brokerhost}, {brokerport}, {ca}, {cert}, {key}, {hosts} and {suffix} what it needs; may be repeated",
@@ -125,7 +125,7 @@ func parse(args []string, stdout io.Writer) (settings, error) {
 			return nil
 		})
 	}
-	fs.StringVar(&s.dir, "dir", "", "folder for certificates and logs, which stays; certificates in it are used again (default: a temporary one)")
+	fs.StringVar(&s.dir, "dir", "", "`folder` for certificates and logs, which stays; certificates in it are used again (default: a temporary one)")
 	fs.StringVar(&s.broker, "broker", "127.0.0.1:0", "`address` of the broker stand-in")
 	if err := harness.ParseFlags(fs, "Measures kafka-sni-proxy side by side with other proxies, and without any.", args, stdout); err != nil {
 		return s, err

@@ -254,8 +254,8 @@ func asReset(op string, err error) error {
 	return err
 }
 
-// insider is a client that goes around the proxy, and around the links.
-func (env *environment) insider(opts ...kgo.Opt) (*kgo.Client, error) {
+// directClient is a client that connects to the brokers, around proxy and links.
+func (env *environment) directClient(opts ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(env.cluster.Addr(0)),
 		kgo.Dialer(env.cluster.DialTLS(nil)),

@@ -244,7 +244,7 @@ func (e *experiment) settle(ctx context.Context, base vitals) {
 
 // auditLog reads the cluster's log around the proxy.
 func (e *experiment) auditLog(ctx context.Context) error {
-	client, err := e.insider(kgo.ConsumePartitions(fromStart()))
+	client, err := e.directClient(kgo.ConsumePartitions(fromStart()))
 	if err != nil {
 		return err
 	}

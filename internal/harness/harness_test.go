@@ -330,7 +330,7 @@ func TestExitCodesAndHelp(t *testing.T) {
 	}{
 		{t.Context(), nil, 0, "", ""},
 		{t.Context(), []string{"--help"}, 0, "--count MANY\n        how many times (default 4)", ""},
-		{t.Context(), []string{"--unknown"}, 2, "", "See --help."},
+		{t.Context(), []string{"--unknown"}, 2, "", "there is no flag --unknown\nSee --help."},
 		{t.Context(), []string{"argument"}, 2, "", `"argument" is not a flag`},
 		{t.Context(), []string{"--count", "-1"}, 2, "", "must not be below 0"},
 		{t.Context(), []string{"--count", "0"}, 1, "", "try: nothing was done"},

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -65,6 +66,9 @@ func ParseFlags(fs *flag.FlagSet, about string, args []string, stdout io.Writer)
 		help(fs, about, stdout)
 		return err
 	case err != nil:
+		if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); unknown {
+			return Usagef("there is no flag --%s", strings.TrimPrefix(name, "-"))
+		}
 		return usage{err}
 	case fs.NArg() > 0:
 		return Usagef("%q is not a flag: this program takes flags only", fs.Arg(0))
@@ -81,7 +85,7 @@ func help(fs *flag.FlagSet, about string, to io.Writer) {
 			name += " " + strings.ToUpper(value)
 		}
 		fmt.Fprintf(to, "  %s\n        %s", name, text)
-		if f.DefValue != "" && f.DefValue != "false" && !strings.Contains(text, "(default") {
+		if !slices.Contains([]string{"", "false", "0", "0s"}, f.DefValue) && !strings.Contains(text, "(default") {
 			fmt.Fprintf(to, " (default %s)", f.DefValue)
 		}
 		fmt.Fprintln(to)

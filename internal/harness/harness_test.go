@@ -128,7 +128,7 @@ func TestALineWithoutEndIsCut(t *testing.T) {
 	for range 5 {
 		w.Write(make([]byte, maxLine/2))
 	}
-	w.Close()
+	w.flush()
 	if longest == 0 || longest > 2*maxLine || cap(w.part) > 4*maxLine {
 		t.Errorf("lines up to %d bytes, %d held", longest, cap(w.part))
 	}

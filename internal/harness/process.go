@@ -51,48 +51,47 @@ var ErrKilled = errors.New("it had to be killed")
 func Start(ctx context.Context, c Command) (*Process, error) {
 	c.Name = cmp.Or(c.Name, filepath.Base(c.Args[0]))
 	c.Output = cmp.Or(c.Output, filepath.Join(c.Dir, c.Name+".out"))
-	file, err := os.OpenFile(c.Output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	output, err := os.OpenFile(c.Output, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", c.Name, err)
 	}
-	defer file.Close()
-	p := &Process{Name: c.Name, Output: c.Output, leads: true, done: make(chan struct{})}
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Dir, cmd.Env = c.Dir, Environment()
-	cmd.Stdout, cmd.Stderr = file, file
+	lines := &lineWriter{line: c.Line}
+	cmd.Stdout, cmd.Stderr = c.stdout(output, lines), output
 	cmd.WaitDelay = 5 * time.Second
 	cmd.Cancel = func() error { return killGroup(cmd.Process) }
 	lead(cmd)
-	lines := &lineWriter{line: c.Line}
-	switch {
-	case c.Stdout != nil:
-		cmd.Stdout = c.Stdout
-	case c.Line != nil:
-		// Its own descriptor: the copying goes on after this function.
-		var out *os.File
-		if out, err = os.OpenFile(c.Output, os.O_WRONLY|os.O_APPEND, 0); err != nil {
-			return nil, fmt.Errorf("starting %s: %w", c.Name, err)
-		}
-		lines.file = out
-		cmd.Stdout = io.MultiWriter(out, lines)
-	}
+	p := &Process{Name: c.Name, Output: c.Output, leads: true, done: make(chan struct{})}
 	if p.Stdin, err = cmd.StdinPipe(); err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		lines.Close()
+		output.Close()
 		return nil, fmt.Errorf("starting %s: %w", c.Name, err)
 	}
 	p.process = cmd.Process
 	go func() {
 		err := cmd.Wait()
-		lines.Close()
+		lines.flush()
+		output.Close()
 		if ctx.Err() != nil && err != nil {
 			err = fmt.Errorf("%w (%s)", context.Cause(ctx), err)
 		}
 		p.end(err)
 	}()
 	return p, nil
+}
+
+func (c Command) stdout(output *os.File, lines *lineWriter) io.Writer {
+	switch {
+	case c.Stdout != nil:
+		return c.Stdout
+	case c.Line != nil:
+		return io.MultiWriter(output, lines)
+	default:
+		return output
+	}
 }
 
 // Adopt waits for the end of a process that is a child of this one but was
@@ -233,11 +232,9 @@ func Tail(file string, n int) string {
 	return "    " + strings.Join(lines[max(0, len(lines)-n):], "\n    ")
 }
 
-// lineWriter calls line with each whole line that is written to it, and with what
-// is left at the end.
+// lineWriter calls line with each whole line that is written to it.
 type lineWriter struct {
 	line func(string)
-	file *os.File // closed with it
 	part []byte
 }
 
@@ -256,12 +253,10 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 	}
 }
 
-func (w *lineWriter) Close() {
+// flush hands over what is left without an end of line.
+func (w *lineWriter) flush() {
 	if len(w.part) > 0 {
 		w.line(string(w.part))
 		w.part = nil
-	}
-	if w.file != nil {
-		w.file.Close()
 	}
 }

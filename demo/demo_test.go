@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/kafkatest"
 )
@@ -138,7 +140,13 @@ func TestKeepStaysUntilInterrupted(t *testing.T) {
 	defer interrupt()
 	t.Setenv("TMPDIR", t.TempDir())
 	var errs bytes.Buffer
-	out := &until{text: "Ctrl-C ends it", then: interrupt}
+	out := &until{text: "Ctrl-C ends it"}
+	out.then = func() {
+		if err := produceAsTold(ctx, out.String(), "mine"); err != nil {
+			t.Errorf("producing to a topic of one's own: %v", err)
+		}
+		interrupt()
+	}
 	if code := program.Run(ctx, []string{"--keep", "--port", "0", "--broker-port", "0", "--records", "100"}, out, &errs); code != 0 {
 		t.Fatalf("exit code %d\n%s\n%s", code, out, &errs)
 	}
@@ -151,6 +159,33 @@ func TestKeepStaysUntilInterrupted(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, out)
 		}
 	}
+}
+
+// produceAsTold produces to a topic with a client that does what --keep says.
+func produceAsTold(ctx context.Context, said, topic string) error {
+	setting := func(name string) string {
+		_, rest, _ := strings.Cut(said, name+"=")
+		value, _, _ := strings.Cut(rest, "\n")
+		return value
+	}
+	pool, err := certs.LoadPool(setting("ssl.truststore.location"))
+	if err != nil {
+		return err
+	}
+	bootstrap := setting("bootstrap.servers")
+	_, port, err := net.SplitHostPort(bootstrap)
+	if err != nil {
+		return err
+	}
+	dialer := &kafkatest.Dialer{Suffix: "kafka.example", Proxy: net.JoinHostPort("127.0.0.1", port), TLS: &tls.Config{RootCAs: pool}}
+	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap), kgo.Dialer(dialer.DialContext), kgo.UnknownTopicRetries(0))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return client.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("hello")}).FirstErr()
 }
 
 func TestAProxyThatLeaksFailsTheDemo(t *testing.T) {

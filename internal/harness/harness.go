@@ -4,8 +4,8 @@
 // and look at what they said.
 //
 // It promises that
-//   - what is started here ends when its context ends, and on Linux also when
-//     this program is gone, with all that it has started itself;
+//   - what is started here ends when its context ends or it is told to, with all
+//     that it has started itself, and on Linux also when this program is gone;
 //   - no process is configured by the user's own environment (see [Environment]);
 //   - everything that a process prints is in a file, the end of which is part of
 //     every error about it;

@@ -170,9 +170,10 @@ func (p *Process) Stop(patience time.Duration) error {
 	}
 	select {
 	case <-p.done:
-		err := p.Wait()
-		p.Kill() // a child that has outlived it
-		return err
+		if p.leads {
+			killGroup(p.process) // a child that has outlived it
+		}
+		return p.Wait()
 	case <-time.After(patience):
 		p.Abort()
 		return p.explain(fmt.Errorf("%w: it was still there %v after SIGTERM", ErrKilled, patience))
@@ -191,8 +192,14 @@ func (p *Process) Abort() {
 	p.Kill()
 }
 
-// Kill ends the process and what it has started at once, as a crash would.
+// Kill ends the process and what it has started at once, as a crash would. After
+// the process has ended it does nothing: its id may be another's by then.
 func (p *Process) Kill() {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
 	if p.leads {
 		killGroup(p.process)
 	} else {

@@ -221,9 +221,9 @@ func (env *environment) stopProxy() error {
 	return env.proxy.Stop(10 * time.Second)
 }
 
-// explain adds what the proxy said last.
+// explain adds what the proxy said last, unless the error has it already.
 func (env *environment) explain(err error) error {
-	if err == nil || env.proxy == nil {
+	if err == nil || env.proxy == nil || strings.Contains(err.Error(), env.proxy.Output) {
 		return err
 	}
 	return fmt.Errorf("%w\n\nThe end of the proxy's log:\n%s", err, env.proxy.Tail(15))

@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,14 @@ const (
 // run is the program. It ends when its work is done, on a signal, or, as if by
 // the first signal, when ctx ends; and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cmd := newCommand(stdout, stderr)
+	var wrong usageErrors
+	if len(args) == 0 || !slices.Contains(slices.Concat(commands, internalCommands), args[0]) {
+		if args, wrong = siftArgs(args); args == nil && wrong != nil {
+			fmt.Fprint(stderr, wrong.report())
+			return exitUsage
+		}
+	}
+	cmd := newCommand(wrong, stdout, stderr)
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 
@@ -54,8 +62,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 }
 
-func newCommand(stdout, stderr io.Writer) *cobra.Command {
+// newCommand returns the program as a command. wrong is what siftArgs has found.
+func newCommand(wrong usageErrors, stdout, stderr io.Writer) *cobra.Command {
 	f := newFlags()
+	f.errors = wrong
 	cmd := &cobra.Command{
 		Use:   "kafka-sni-proxy --sni-suffix domain --upstream host:port [flags]",
 		Short: "Reach a Kafka cluster that speaks TLS through one port",
@@ -66,12 +76,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 (*.<suffix>) resolve to the machine this program runs on.`,
 		Example: `  kafka-sni-proxy --sni-suffix kafka.example.com --generate-certs
   kafka-sni-proxy --sni-suffix kafka.example.com --upstream lkc-abcde.confluent.cloud:9092`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return usageErrors{fmt.Errorf("%q is not a flag: there are no arguments without one; quote values that contain spaces", strings.Join(args, " "))}
-		},
+		Args:                  cobra.NoArgs,
 		SilenceErrors:         true, // run reports them
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
@@ -88,12 +93,19 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 		},
 	}
 	f.define(cmd.Flags())
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help is enough
+	cmd.AddCommand(newCompletion(stdout))
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrors{err} })
 	// Not as templates: those would link a quarter more into the program, and
 	// keep it resident.
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		if cmd.HasParent() {
+			io.WriteString(stdout, completionHelp)
+			return
+		}
 		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s%s",
 			cmd.Long, cmd.UseLine(), cmd.Example, cmd.LocalFlags().FlagUsagesWrapped(100), helpEnd)
 	})
@@ -101,6 +113,8 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 }
 
 const helpEnd = `
+Commands:
+  completion bash|zsh|fish   print a script for a shell's completion
 Environment:
   Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
   capitals, with underscores. KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com, for example, is

@@ -175,43 +175,6 @@ func TestTheNearestKnownNameIsSuggested(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	slow := func(a, b string) int {
-		row := make([]int, len(b)+1)
-		for j := range row {
-			row[j] = j
-		}
-		for i := range len(a) {
-			diagonal := row[0]
-			row[0] = i + 1
-			for j := range len(b) {
-				cost := diagonal
-				if a[i] != b[j] {
-					cost++
-				}
-				diagonal = row[j+1]
-				row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-			}
-		}
-		return row[len(b)]
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	word := func() string {
-		b := make([]byte, random.IntN(9))
-		for i := range b {
-			b[i] = "abc"[random.IntN(3)]
-		}
-		return string(b)
-	}
-	for range 20_000 {
-		a, b, limit := word(), word(), random.IntN(5)
-		if got, want := distance(a, b, limit), min(slow(a, b), limit+1); got != want {
-			t.Fatalf("distance(%q, %q, %d) = %d, want %d", a, b, limit, got, want)
-		}
-	}
-	distance(strings.Repeat("a", maxName), strings.Repeat("ba", maxName/2), 3)
-}
-
 func TestWhatIsTooLongToBeANameIsCut(t *testing.T) {
 	tab, _ := table(t, `^(.*)$::$1.kafka.example`)
 	long := strings.Repeat("A", 60<<10)

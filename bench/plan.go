@@ -95,7 +95,7 @@ var quickPlan = plan{
 	PacedConnections: 4,
 	Connections:      []int{1, 4},
 
-	Requests:           250 * time.Millisecond,
+	Requests:           150 * time.Millisecond,
 	RequestRate:        2000,
 	RequestConnections: 8,
 

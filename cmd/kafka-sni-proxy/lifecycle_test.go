@@ -52,7 +52,11 @@ func launchWith(t *testing.T, dir string, files []*os.File, by []string, args ..
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	args = append([]string{"--sni-suffix", suffix, "--bind", "127.0.0.1:0", "--admin-bind", "localhost:0"}, args...)
+	for flag, value := range map[string]string{"--sni-suffix": suffix, "--bind": "127.0.0.1:0", "--admin-bind": "localhost:0"} {
+		if !slices.Contains(args, flag) {
+			args = append(args, flag, value)
+		}
+	}
 	line := append(append(slices.Clone(by), "kafka-sni-proxy"), args...)
 	p := &program{t: t, dir: dir, cmd: exec.CommandContext(ctx, line[0], line[1:]...), lines: make(chan string, 100)}
 	p.cmd.Dir = dir
@@ -629,5 +633,35 @@ func TestWithoutAdminBindThereIsNoAdminPort(t *testing.T) {
 	}
 	if strings.Contains(stderr.String(), "health") {
 		t.Errorf("standard error:\n%s", stderr.String())
+	}
+}
+
+func TestUpstreamThatCannotBeReachedIsSaidAtTheStart(t *testing.T) {
+	c := newCluster(t)
+	p := c.launch(t, "--upstream-ca-certs", "ca.pem") // which is another authority
+	line := p.await("(.*no upstream can be reached.*)")
+	for _, want := range []string{"level=WARN", "unknown authority", "give that CA with --upstream-ca-certs"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("want %q: %s", want, line)
+		}
+	}
+}
+
+func TestAddressIsLoggedAsItWasAskedFor(t *testing.T) {
+	for bind, want := range map[string]struct{ address, ipv6 string }{
+		"0.0.0.0:0":   {"0.0.0.0:", "true"},
+		"127.0.0.1:0": {"127.0.0.1:", "false"},
+	} {
+		ln, err := net.Listen("tcp", bind)
+		check(t, err)
+		defer ln.Close()
+		if _, err := net.Dial("tcp", "[::1]:"+portOf(ln)); err != nil && want.ipv6 == "true" {
+			t.Logf("this system has no IPv6: %v", err)
+			continue
+		}
+		got := fmt.Sprint(listeners{bind: bind}.describe(ln)...)
+		if got != fmt.Sprint("address", want.address+portOf(ln), "ipv6", want.ipv6 == "true") {
+			t.Errorf("%s: %s", bind, got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strconv"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -14,6 +15,7 @@ import (
 
 // listeners are where clients and administrators connect.
 type listeners struct {
+	bind    string         // what was asked for; "": sockets were passed
 	clients []net.Listener // TCP
 	admin   net.Listener   // nil: none
 }
@@ -39,7 +41,7 @@ func open(f *config.Config, wrong *usageErrors, warnings *[]string) (p listeners
 	switch {
 	case len(p.clients) == 0:
 		if ln := listen("bind", bind, wrong); ln != nil {
-			p.clients = []net.Listener{ln}
+			p.clients, p.bind = []net.Listener{ln}, bind
 		}
 	case bind != config.DefaultBind:
 		*warnings = append(*warnings, fmt.Sprintf("--bind does nothing: sockets were passed to this program, and it listens on %s", p.clients[0].Addr()))
@@ -52,6 +54,17 @@ func open(f *config.Config, wrong *usageErrors, warnings *[]string) (p listeners
 		p.admin = listen("admin.bind", admin, wrong)
 	}
 	return p, nil
+}
+
+// describe returns what is logged of a listener: the address as it was asked for, and
+// whether that includes IPv6. For 0.0.0.0 the system opens a socket for both.
+func (p listeners) describe(ln net.Listener) []any {
+	actual := ln.Addr().(*net.TCPAddr)
+	host, _, err := net.SplitHostPort(p.bind)
+	if err != nil {
+		host = actual.IP.String()
+	}
+	return []any{"address", net.JoinHostPort(host, strconv.Itoa(actual.Port)), "ipv6", actual.IP.To4() == nil}
 }
 
 // passed returns the sockets that the program was started with.

@@ -121,17 +121,17 @@ Environment:
   --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set.
 
 Signals:
-  SIGTERM, SIGINT   take no new connections, let requests under way be answered, and end;
-                    a second signal, or the end of --drain-timeout, ends at once
-  SIGHUP            read the certificates, authorities, revocation lists and the hosts file again, as is
-                    also done when they change; connections go on, new ones get what is new
-  SIGUSR2           start the program anew, with the same flags, and hand the ports over to it; connections
-                    are ended one by one over half of --drain-timeout
+  SIGTERM, SIGINT   accept no new connections, wait for requests in flight, and exit;
+                    a second signal, or the end of --drain-timeout, exits at once
+  SIGHUP            read the certificates, authorities, revocation lists and the hosts file again, as
+                    also happens when they change; connections go on, new ones use the new files
+  SIGUSR2           start the program anew, with the same flags, and hand its ports over; connections are
+                    closed one by one over half of --drain-timeout
 
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered
-  1   runtime error, or ended by force with requests under way
-  2   usage: a mistake in the flags, the environment or the files they name; nothing was started
+  1   runtime error, or ended by force with requests in flight
+  2   usage: an error in the flags, the environment or the files they name; nothing was started
 `
 
 // version is set by "make build". Without it, what the Go tool knows of the

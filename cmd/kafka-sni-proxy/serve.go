@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+
+	"kafka-sni-proxy/internal/session"
 )
 
 // start checks everything, then serves until a signal.
@@ -55,7 +57,7 @@ func serve(ctx context.Context, a *app, s signals) error {
 	ended := make(chan error, len(a.clients))
 	for _, ln := range a.clients {
 		go func() { ended <- a.serveClients(ln) }()
-		a.log.Info("listening", "address", ln.Addr().String())
+		a.log.Info("listening", a.describe(ln)...)
 	}
 	background.start(func(ctx context.Context) { feedWatchdog(ctx, a) })
 	a.predecessor.tell(serves)
@@ -94,7 +96,18 @@ func startBackground(a *app, s signals) *tasks {
 	}
 	t.start(func(ctx context.Context) { a.reload.Run(ctx, s.reload) })
 	t.start(a.server.ReleaseMemory)
+	t.start(a.checkUpstream)
 	return t
+}
+
+// checkUpstream says so once when no upstream can be reached at the start. The program
+// goes on: it may be there in a moment.
+func (a *app) checkUpstream(ctx context.Context) {
+	err := a.server.Cluster().Check(ctx)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	a.log.Warn("no upstream can be reached: clients are refused until one can", "error", err, "hint", hint(session.WithPhase(err)))
 }
 
 func (t *tasks) start(work func(ctx context.Context)) { *t = append(*t, inBackground(work)) }

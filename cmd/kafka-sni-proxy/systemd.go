@@ -14,15 +14,20 @@ import (
 // notify tells the service manager, where there is one, what goes on
 // (sd_notify(3)). It does not wait for a manager that does not listen.
 func notify(log *slog.Logger, state ...string) {
+	notifyBy(func(state string) error {
+		_, err := daemon.SdNotify(false, state)
+		return err
+	}, time.After(time.Second), log, state...)
+}
+
+// notifyBy is notify with a way to tell, and an end to waiting for that.
+func notifyBy(send func(state string) error, late <-chan time.Time, log *slog.Logger, state ...string) {
 	told := make(chan error, 1)
-	go func() {
-		_, err := daemon.SdNotify(false, strings.Join(state, "\n"))
-		told <- err
-	}()
+	go func() { told <- send(strings.Join(state, "\n")) }()
 	var err error
 	select {
 	case err = <-told:
-	case <-time.After(time.Second):
+	case <-late:
 		err = errors.New("it does not listen")
 	}
 	if err != nil {

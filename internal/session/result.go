@@ -118,8 +118,8 @@ var connectPhases = map[cluster.Stage]Phase{
 	cluster.StageIdentity: PhaseCluster,
 }
 
-// connectError gives an error of the cluster its phase.
-func connectError(err error) error {
+// WithPhase gives an error of Cluster.Connect its phase.
+func WithPhase(err error) error {
 	var failed *cluster.ConnectError
 	if errors.As(err, &failed) {
 		return &Error{connectPhases[failed.Stage], err}

@@ -143,7 +143,7 @@ func (s *Session) connect(ctx context.Context) error {
 	}
 	broker, address, err := s.cluster.Connect(ctx, &s.route)
 	if err != nil {
-		return connectError(err)
+		return WithPhase(err)
 	}
 	s.attach(broker, address)
 	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}

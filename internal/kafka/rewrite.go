@@ -59,7 +59,7 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 	if rest := len(b) - tail - n; rest > 0 {
 		return nil, r.fail("%d bytes behind the end of the response", rest)
 	}
-	if len(r.scan.found) == 0 {
+	if r.scan.addresses == 0 {
 		return nil, nil
 	}
 	t, ok := parseTail(b[tail:], l.tail)
@@ -67,6 +67,7 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 		return nil, r.fail("its endpoints do not parse")
 	}
 	t.rename(r.Names)
+	r.Dropped += int64(t.dropped)
 	out := t.append(append(buffer(len(b)), b[:tail]...))
 	return r.resized(out, len(out)-len(b))
 }
@@ -74,7 +75,7 @@ func (r *Responses) rewriteWhole(b []byte) ([]byte, error) {
 // rewriteTail takes the last bytes of a frame whose length has been sent, and
 // returns as many.
 func (r *Responses) rewriteTail(b []byte) ([]byte, error) {
-	if len(r.scan.found) == 0 {
+	if r.scan.addresses == 0 {
 		return nil, nil
 	}
 	before, b := b[:r.tail-r.wait], b[r.tail-r.wait:]
@@ -83,11 +84,10 @@ func (r *Responses) rewriteTail(b []byte) ([]byte, error) {
 		return nil, r.fail("its endpoints do not parse")
 	}
 	t.rename(r.Names)
-	dropped, ok := t.fit(len(b))
-	if !ok {
+	if !t.fit(len(b)) {
 		return nil, r.fail("its endpoints cannot be replaced in place")
 	}
-	r.Dropped += int64(dropped)
+	r.Dropped += int64(t.dropped)
 	return t.append(append(buffer(len(before)+len(b)), before...)), nil
 }
 

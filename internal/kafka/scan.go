@@ -77,9 +77,12 @@ type scanner struct {
 
 	host  address // the address being read
 	found []address
-	id    span // of the cluster id; empty: none, or null
-	acks  int16
-	err   *Error
+	// addresses counts them. Those of a tail are not in found: they are read again when
+	// the tail is replaced.
+	addresses int
+	id        span // of the cluster id; empty: none, or null
+	acks      int16
+	err       *Error
 }
 
 // span is where some bytes are, in offsets into the frame, counted from its length field.
@@ -325,6 +328,10 @@ func (s *scanner) keep(o *op) bool {
 	if a.node < 0 || a.port < 1 || a.port > 65535 {
 		s.fail(o, "node %d with a host has port %d: not an address that can be replaced", a.node, a.port)
 		return false
+	}
+	s.addresses++
+	if s.layout.tail != noTail {
+		return true
 	}
 	if len(s.found) == cap(s.found) {
 		s.grow()

@@ -5,11 +5,21 @@ import (
 	"slices"
 )
 
+const (
+	// maxEndpoints is how many endpoints of one response are replaced: one for each
+	// partition whose leader has moved, of clusters of a few hundred brokers. With
+	// more of them all are left out.
+	maxEndpoints = 10_000
+	// maxTags is how many tagged fields a response may have besides. Kafka's have a few.
+	maxTags = 1000
+)
+
 // trailer is the end of a response that ends with addresses: the array of
 // endpoints and the tagged fields.
 type trailer struct {
 	layout    tail
 	endpoints []endpoint
+	dropped   int           // endpoints that were left out because there are too many
 	tags      []taggedField // ascending; without the endpoints
 }
 
@@ -30,7 +40,7 @@ func parseTail(b []byte, layout tail) (*trailer, bool) {
 	t := &trailer{layout: layout}
 	c := cursor{b: b}
 	if layout == plainEndpoints {
-		t.endpoints = c.endpoints()
+		t.endpoints, t.dropped = c.endpoints()
 	}
 	last := -1
 	for n := c.uvarint(); n > 0 && !c.bad && !c.short(); n-- {
@@ -42,35 +52,46 @@ func parseTail(b []byte, layout tail) (*trailer, bool) {
 		last = tag
 		if layout == taggedEndpoints && tag == 0 {
 			v := cursor{b: value}
-			t.endpoints = v.endpoints()
+			t.endpoints, t.dropped = v.endpoints()
 			if v.bad || v.off != len(value) {
 				return nil, false
 			}
 			continue
+		}
+		if len(t.tags) == maxTags {
+			return nil, false
 		}
 		t.tags = append(t.tags, taggedField{tag, value})
 	}
 	return t, !c.bad && c.off == len(b)
 }
 
-func (c *cursor) endpoints() []endpoint {
+// endpoints reads an array of endpoints. Of more than maxEndpoints it returns only how
+// many there are.
+func (c *cursor) endpoints() (all []endpoint, dropped int) {
 	n := c.uvarint() - 1
 	if n <= 0 || n > len(c.b) {
-		return nil
+		return nil, 0
 	}
-	all := make([]endpoint, 0, min(n, 1024))
+	if n <= maxEndpoints {
+		all = make([]endpoint, 0, n)
+	} else {
+		dropped = n
+	}
 	for range n {
 		e := endpoint{node: c.int32(), host: c.compactString(), port: c.int32()}
 		start := c.off
 		c.compactString()
 		c.tags()
 		if c.bad || c.short() {
-			return nil
+			return nil, 0
 		}
 		e.rest = c.b[start:c.off]
-		all = append(all, e)
+		if dropped == 0 {
+			all = append(all, e)
+		}
 	}
-	return all
+	return all, dropped
 }
 
 // rename puts in the names that clients are to see.
@@ -88,9 +109,8 @@ func (t *trailer) rename(names Names) {
 // fit makes the trailer exactly n bytes long. Endpoints that make it longer
 // are left out, in which case the client asks for metadata as it did before
 // there were endpoints, and the space that is left is filled with an unknown
-// tagged field, which clients skip (KIP-482). It returns how many endpoints
-// were left out.
-func (t *trailer) fit(n int) (dropped int, ok bool) {
+// tagged field, which clients skip (KIP-482). It reports whether that is possible.
+func (t *trailer) fit(n int) bool {
 	all := t.endpoints
 	t.endpoints = make([]endpoint, 0, len(all))
 	n -= t.tagsSize()
@@ -103,12 +123,13 @@ func (t *trailer) fit(n int) (dropped int, ok bool) {
 	}
 	for {
 		if t.pad(n - t.sizeWith(len(t.endpoints), size)) {
-			return len(all) - len(t.endpoints), true
+			t.dropped += len(all) - len(t.endpoints)
+			return true
 		}
 		// One byte is left over, and no tagged field is that short.
 		last := len(t.endpoints) - 1
 		if last < 0 {
-			return 0, false
+			return false
 		}
 		size -= t.endpoints[last].size()
 		t.endpoints = t.endpoints[:last]

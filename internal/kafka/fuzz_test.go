@@ -171,8 +171,8 @@ func FuzzRequests(f *testing.F) {
 			var out bytes.Buffer
 			r := Requests{Out: &out, InFlight: new(InFlight)}
 			if tokens {
-				r.afterHandshake = true
-				r.InFlight.sasl = saslAccepted
+				r.sasl.begin(maxHandshake + 1)
+				r.InFlight.sasl.state.Store(handshakeAccepted)
 			}
 			if err := feed(sender(&r), stream, next); err != nil {
 				res.error = err.Error()

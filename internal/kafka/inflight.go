@@ -20,7 +20,7 @@ type InFlight struct {
 	first  int
 	count  int
 	closed bool
-	sasl   saslState
+	sasl   handshakeState
 }
 
 // pending is one request without an answer yet.
@@ -38,16 +38,6 @@ const (
 	saslHandshake             // SaslHandshake v0: bare tokens follow if it succeeds
 	saslToken                 // a bare token; its answer has no correlation id
 	query                     // the proxy's own request; its response is not for the client
-)
-
-// saslState is how the last SaslHandshake v0 went.
-type saslState uint8
-
-const (
-	saslNone saslState = iota
-	saslWaiting
-	saslRefused
-	saslAccepted
 )
 
 // Len returns how many requests have no answer yet.
@@ -85,7 +75,7 @@ func (o *InFlight) push(p pending) bool {
 	o.ring[(o.first+o.count)&(len(o.ring)-1)] = p
 	o.count++
 	if p.kind == saslHandshake {
-		o.sasl = saslWaiting
+		o.sasl.state.Store(handshakeWaiting)
 	}
 	return true
 }
@@ -133,16 +123,4 @@ func (o *InFlight) second() (pending, bool) {
 		return pending{}, false
 	}
 	return o.ring[(o.first+1)&(len(o.ring)-1)], true
-}
-
-func (o *InFlight) setSASL(s saslState) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.sasl = s
-}
-
-func (o *InFlight) saslState() saslState {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.sasl
 }

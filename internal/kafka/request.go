@@ -42,9 +42,7 @@ type Requests struct {
 	scan     scanner
 	produce  pending
 
-	afterHandshake bool // the frame before was SaslHandshake v0
-	tokens         int  // bare SASL tokens seen since
-	kerberos       bool // they are those of GSSAPI
+	sasl exchange // that a SaslHandshake v0 has begun
 }
 
 // requestHeader is how long the part of a header is that all versions share:
@@ -100,6 +98,9 @@ func (r *Requests) forward(p []byte) (int, error) {
 
 		case r.left > 0:
 			n := min(r.left, int64(len(p)-i))
+			if r.sasl.reading {
+				r.sasl.read(p[i : i+int(n)])
+			}
 			i += int(n)
 			r.left -= n
 
@@ -184,20 +185,19 @@ func (r *Requests) header(b []byte) (n, need int, err error) {
 		return 0, 0, err
 	}
 
-	if r.afterHandshake || r.tokens > 0 {
+	if r.sasl.underWay() {
 		first := 4 + int(min(size, 4))
 		if len(b) < first {
 			return 0, first - len(b), nil
 		}
-		token, err := r.isToken(b[4:first])
+		token, err := r.isToken(b[4:first], size)
 		if err != nil {
 			return 0, 0, err
 		}
 		if token {
 			r.Frames++
 			r.left = size
-			r.afterHandshake = false
-			r.tokens++
+			r.sasl.token()
 			return 4, 0, r.push(pending{kind: saslToken})
 		}
 	}
@@ -210,13 +210,13 @@ func (r *Requests) header(b []byte) (n, need int, err error) {
 	}
 	// The first request behind bare tokens is let pass: while tokens may be
 	// without an answer, nobody else gets between them and what follows.
-	if r.Hold && !r.pass && r.tokens == 0 && !greets(be16(b[4:])) {
+	if r.Hold && !r.pass && r.sasl.tokens == 0 && !greets(be16(b[4:])) {
 		return 0, 0, ErrHeld
 	}
 	r.pass = false
 	r.Frames++
 	r.left = size + 4 - requestHeader
-	r.afterHandshake, r.tokens = false, 0
+	r.sasl = exchange{}
 	return requestHeader, 0, r.admit(b[:requestHeader], size+4)
 }
 
@@ -250,7 +250,7 @@ func (r *Requests) admit(b []byte, size int64) error {
 		binary.BigEndian.PutUint16(b[6:], never)
 	case p.key == keySaslHandshake && p.version == 0:
 		p.kind = saslHandshake
-		r.afterHandshake = true
+		r.sasl.begin(r.left)
 	case a != nil && (p.version < 0 || p.version > a.newest):
 		return &Error{Key: p.key, Version: p.version, Offset: 6,
 			Reason: "request: the client uses a version that it was not offered, and its response could not be rewritten"}
@@ -269,53 +269,4 @@ func (r *Requests) admit(b []byte, size int64) error {
 	r.scanning = true
 	r.scan.start(produceRequests[p.version], requestHeader, size)
 	return nil
-}
-
-// isToken tells a bare token from a request, after a SaslHandshake v0, by up
-// to four bytes with which the frame begins. The first frame is always a
-// token. Later ones are tokens as long as they do not begin with a zero byte:
-// requests begin with an API key below 256, and of all mechanisms only PLAIN's
-// token begins with zero, and PLAIN has but one.
-//
-// Client and broker must agree on what is a token, for what answers a token is
-// not looked at. So nothing is let pass that a broker might see another way.
-func (r *Requests) isToken(first []byte) (bool, error) {
-	refuse := func(reason string) (bool, error) {
-		return false, &Error{Key: keySaslHandshake, Version: 0, Offset: 0, Reason: "request: " + reason}
-	}
-	if r.tokens == 0 {
-		switch r.InFlight.saslState() {
-		case saslAccepted:
-			if likeAddressRequest(first) {
-				return refuse("the client sent a request where a SASL token belongs")
-			}
-			r.kerberos = len(first) > 0 && first[0] == 0x60 // a GSS-API token (RFC 2743, 3.1)
-			return true, nil
-		case saslWaiting:
-			// Whether this is a token depends on an answer that is not here yet.
-			return refuse("the client sent more before the handshake was answered")
-		default:
-			return false, nil
-		}
-	}
-	waiting := r.InFlight.tokenInFlight()
-	if len(first) == 0 || first[0] != 0 {
-		if waiting {
-			return refuse("the client sent a SASL token before the last one was answered")
-		}
-		return true, nil
-	}
-	// Only the exchange of GSSAPI ends with a token that is not answered.
-	if waiting && !r.kerberos {
-		return refuse("the client sent a request before its SASL token was answered")
-	}
-	return false, nil
-}
-
-// likeAddressRequest reports whether a frame that begins so could be a request
-// for addresses. No token of a known mechanism is taken for one: PLAIN's begins
-// with zero, but its third and fourth byte are of a user name or password,
-// which do not begin with control characters.
-func likeAddressRequest(first []byte) bool {
-	return len(first) == 4 && lookup(be16(first)) != nil && uint16(be16(first[2:])) < 32
 }

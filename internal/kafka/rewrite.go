@@ -117,9 +117,9 @@ func (r *Responses) noteSASLHandshake(b []byte) error {
 		return r.fail("the frame ends before its error code")
 	}
 	if be16(b[8:]) == 0 {
-		r.InFlight.setSASL(saslAccepted)
+		r.InFlight.sasl.state.Store(handshakeAccepted)
 	} else {
-		r.InFlight.setSASL(saslRefused)
+		r.InFlight.sasl.state.Store(handshakeRefused)
 	}
 	return nil
 }

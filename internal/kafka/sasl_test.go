@@ -205,7 +205,7 @@ func TestSASLHandshakeV1IsFollowedByRequests(t *testing.T) {
 		d.client((&requestMessage{Request: &kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: []byte("\x00user\x00password")}, correlation: 2}).encode())
 		d.broker((&message{Response: &kmsg.SASLAuthenticateResponse{Version: 2}, correlation: 2}).encode())
 		d.metadata()
-		if d.inFlight.sasl != saslNone {
+		if d.inFlight.sasl.state.Load() != noHandshake {
 			t.Error("tokens were waited for")
 		}
 	})
@@ -271,5 +271,85 @@ func TestHandshakeAnswersFailClosed(t *testing.T) {
 		if !errors.As(err, &refused) || refused.Key != keySaslHandshake || down.Len() > 0 {
 			t.Errorf("%x: forwarded %x and said %v", answer, down.Bytes(), err)
 		}
+	}
+}
+
+// TestVendorRequestsBehindALoginArePipelined: API keys of vendors are above 10 000, and do
+// not begin with a zero byte.
+func TestVendorRequestsBehindALoginArePipelined(t *testing.T) {
+	everyPace(t, func(t *testing.T, next pieces) {
+		for mechanism, exchange := range map[string][][2]string{
+			"PLAIN":         {{"\x00user\x00password", ""}},
+			"SCRAM-SHA-256": {{"n,,n=user,r=nonce", "r=noncemore,s=salt,i=4096"}, {"c=biws,r=noncemore,p=proof", "v=signature"}},
+			"OAUTHBEARER":   {{"n,,\x01auth=Bearer token\x01\x01", ""}},
+			"GSSAPI":        {{"\x60ticket", "\x60reply"}, {"", "\x05\x04offer"}, {"\x05\x04choice", ""}},
+		} {
+			d := newDialog(t, next)
+			d.client(handshake(0, mechanism))
+			d.broker(handshakeAnswer(0))
+			for _, turn := range exchange {
+				d.client(token(turn[0]))
+				d.broker(token(turn[1]))
+			}
+			d.client(vendorRequest(2), request(12, 4, 3), vendorRequest(4))
+			if n := d.inFlight.Len(); n != 3 {
+				t.Errorf("%s: %d requests in flight, want 3", mechanism, n)
+			}
+			if head, _ := d.inFlight.head(); head.kind != kafkaRequest || head.correlation != 2 {
+				t.Errorf("%s: %+v is in flight first, want the vendor's request", mechanism, head)
+			}
+			d.broker([]byte{0, 0, 0, 5, 0, 0, 0, 2, 9}, []byte{0, 0, 0, 5, 0, 0, 0, 3, 9}, []byte{0, 0, 0, 5, 0, 0, 0, 4, 9})
+			d.metadata()
+		}
+	})
+}
+
+// TestErrorOfOAUTHBEARERIsAcknowledgedByAToken (RFC 7628, 3.2.3).
+func TestErrorOfOAUTHBEARERIsAcknowledgedByAToken(t *testing.T) {
+	everyPace(t, func(t *testing.T, next pieces) {
+		d := newDialog(t, next)
+		d.client(handshake(0, "OAUTHBEARER"))
+		d.broker(handshakeAnswer(0))
+		d.client(token("n,,\x01auth=Bearer wrong\x01\x01"))
+		d.broker(token(`{"status":"invalid_token"}`))
+		d.client(token("\x01"))
+		if head, _ := d.inFlight.head(); head.kind != saslToken {
+			t.Errorf("%+v is in flight, want a token", head)
+		}
+	})
+}
+
+// TestVendorRequestsOfAnUnknownMechanismFailClosed: there is no telling them from tokens.
+func TestVendorRequestsOfAnUnknownMechanismFailClosed(t *testing.T) {
+	everyPace(t, func(t *testing.T, next pieces) {
+		d := newDialog(t, next)
+		d.client(handshake(0, "HOMEMADE"))
+		d.broker(handshakeAnswer(0))
+		d.client(token("one"))
+		d.broker(token("two"))
+		d.client(vendorRequest(2)) // taken for a token
+		d.refused(request(12, 4, 3), "a request before its SASL token was answered")
+	})
+}
+
+func TestMechanismIsReadFromTheHandshake(t *testing.T) {
+	for body, want := range map[string]string{
+		"\x00\x03abc\x00\x05PLAIN": "PLAIN",
+		"\xff\xff\x00\x05PLAIN":    "PLAIN",
+		"\x00\x00\x00\x06GSSAPI":   "GSSAPI",
+		"\x00\x03abc\x00\x06PLAIN": "", // cut
+		"\x00\x03abc":              "",
+		"\x00":                     "",
+		"":                         "",
+	} {
+		e := exchange{body: []byte(body)}
+		if got := e.mechanism(); got != want {
+			t.Errorf("%q: %q, want %q", body, got, want)
+		}
+	}
+	e := exchange{}
+	e.begin(maxHandshake + 1)
+	if e.reading {
+		t.Error("a handshake of any length is kept")
 	}
 }

@@ -130,6 +130,7 @@ var (
 	metricRewritten    = metric("responses_rewritten_total", "Responses in which broker addresses or version ranges were replaced.")
 	metricDropped      = metric("endpoints_dropped_total", "Broker endpoints left out of a response because their replacement did not fit.")
 	metricBrokers      = metric("brokers_learned", "Brokers whose addresses have been learned.")
+	metricOneName      = metric("one_server_name_clients_total", "Client addresses that name one server for all brokers, or none, and so reach one broker only.")
 	metricOther        = metric("other_cluster_addresses", "Broker addresses that have told another cluster's id, and are refused.")
 	metricDraining     = metric("draining", "1 while the proxy is shutting down.")
 )
@@ -172,6 +173,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	send(metricRewritten, prometheus.CounterValue, float64(s.Rewritten))
 	send(metricDropped, prometheus.CounterValue, float64(s.EndpointsDropped))
 	send(metricBrokers, prometheus.GaugeValue, float64(s.Brokers))
+	send(metricOneName, prometheus.CounterValue, float64(s.OneNameClients))
 	send(metricOther, prometheus.GaugeValue, float64(s.OtherClusterAddresses))
 	send(metricDraining, prometheus.GaugeValue, draining)
 }

@@ -31,6 +31,8 @@ func hint(err error) string {
 		return tooManyFilesHint
 	case errors.As(err, &limit):
 		return limitHints[limit]
+	case errors.As(err, new(*server.OneNameError)):
+		return "remove the fixed server name from the client's TLS settings (servername in Node.js, tls.Config.ServerName in Go), so that it sends the name of the broker that it connects to; with --allow-missing-sni, have it send names"
 	case errors.As(err, &panicked):
 		return "this is a bug in kafka-sni-proxy: please report it with the stack"
 	case !errors.As(err, &failed):

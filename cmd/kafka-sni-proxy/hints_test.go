@@ -198,6 +198,7 @@ func TestHintsAreForTypesOfErrors(t *testing.T) {
 		"nobody there":               {failed(session.PhaseDial, errors.New("refused")), "firewall"},
 		"too many clients":           {server.LimitConnections, "--max-connections"},
 		"too many handshakes":        {server.LimitHandshakes, "--max-handshakes-per-address"},
+		"one name for all":           {&server.OneNameError{ServerName: "bootstrap"}, "remove the fixed server name"},
 		"panic":                      {&session.PanicError{}, "report it"},
 		"silent peer":                {failed(session.PhaseRequest, session.ErrSilent), "stopped answering"},
 	} {

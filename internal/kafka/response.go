@@ -53,9 +53,14 @@ type Responses struct {
 	// Names is told of any broker in it. An error refuses the response: nothing of it is
 	// forwarded, and Forward returns that error.
 	ClusterID func(id []byte) error
+	// CountNotLeader has NotLeader counted.
+	CountNotLeader bool
 	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.
 	MaxFrame int
 
+	// NotLeader counts the responses to Produce and Fetch that have at least one partition
+	// which another broker leads. One that does not parse is not counted.
+	NotLeader int64
 	// Frames counts the responses to the client whose header was read, Rewritten
 	// those in which something was replaced, and Dropped the endpoints left out
 	// because they did not fit.
@@ -68,6 +73,8 @@ type Responses struct {
 	scan scanner
 	kept []byte // the bytes of it that were kept from earlier calls
 	err  error
+
+	errors *scanner // looks at the partitions of the current frame; nil: nothing does
 
 	// Of a frame that is rewritten in place, offsets from its length field:
 	wait int64 // what comes from here on waits for the end of the frame
@@ -141,11 +148,17 @@ func (r *Responses) forward(p []byte) error {
 
 		case streaming:
 			n := int(min(r.left, int64(len(p)-i)))
+			if r.errors != nil {
+				r.countErrors(p[i : i+n])
+			}
 			i += n
 			r.advance(n)
 
 		case keepWhole:
 			n := int(min(r.left, int64(len(p)-i)))
+			if r.errors != nil {
+				r.countErrors(p[i : i+n])
+			}
 			i += n
 			r.advance(n)
 			if r.mode == atHeader {
@@ -173,6 +186,9 @@ func (r *Responses) forward(p []byte) error {
 
 		case inPlace:
 			n, status := r.scan.scan(p[i:][:min(r.left, int64(len(p)-i))])
+			if r.errors != nil {
+				r.countErrors(p[i : i+n])
+			}
 			i += n
 			r.left -= int64(n)
 			switch {
@@ -421,6 +437,28 @@ func (r *Responses) isToken(b []byte, size int64) (token bool, need int) {
 	return be32(b[4:]) != next.correlation, 0
 }
 
+// watchErrors has the partitions of a frame looked at that answers req, of size bytes of
+// which read have been read.
+func (r *Responses) watchErrors(req pending, size, read int64) {
+	r.errors = nil
+	if req.kind != kafkaRequest || int(req.key) >= len(errorLayouts) || req.key < 0 || int(req.version) >= len(errorLayouts[req.key]) || req.version < 0 {
+		return
+	}
+	r.errors = new(scanner)
+	r.errors.start(errorLayouts[req.key][req.version], read, size)
+}
+
+// countErrors takes the next bytes of a frame.
+func (r *Responses) countErrors(p []byte) {
+	if _, status := r.errors.scan(p); status == wantMore {
+		return
+	}
+	if r.errors.notLeader {
+		r.NotLeader++
+	}
+	r.errors = nil
+}
+
 // begin sets how a frame is handled that answers req, of size bytes of which
 // read have been read.
 func (r *Responses) begin(req pending, size, read int64) {
@@ -428,6 +466,9 @@ func (r *Responses) begin(req pending, size, read int64) {
 		r.Frames++
 	}
 	r.req, r.size, r.left, r.mode = req, size, size-read, streaming
+	if r.CountNotLeader {
+		r.watchErrors(req, size, read)
+	}
 	var l *layout
 	if req.api != nil {
 		l = req.api.versions[req.version]

@@ -32,6 +32,7 @@ const (
 	opTagSize                 // its size
 	opTagEnd                  // the end of a tagged field that was walked
 	opAcks                    // of a Produce request
+	opError                   // of a partition
 	opTail                    // here the scanner stops once, to let the tail be kept
 	opDone                    // behind the last address
 )
@@ -53,6 +54,10 @@ type address struct {
 	node, port       int32
 	start, host, end int
 }
+
+// notLeaderOrFollower is the error of a request for a partition that another broker leads
+// (https://kafka.apache.org/protocol#protocol_error_codes).
+const notLeaderOrFollower = 6
 
 // maxDepth is how deep loops nest in the schemas.
 const maxDepth = 6
@@ -82,6 +87,8 @@ type scanner struct {
 	addresses int
 	id        span // of the cluster id; empty: none, or null
 	acks      int16
+	// notLeader is whether a partition's error was NOT_LEADER_OR_FOLLOWER.
+	notLeader bool
 	err       *Error
 }
 
@@ -282,6 +289,17 @@ func (s *scanner) scan(p []byte) (n int, _ status) {
 				return i, s.short()
 			}
 			s.acks = int16(v)
+
+		case opError:
+			v, used, ok := s.fixed(p[i:], 2)
+			i += used
+			if !ok {
+				return i, s.short()
+			}
+			if v == notLeaderOrFollower {
+				s.notLeader = true
+				return i, done
+			}
 
 		case opTail:
 			s.pc++

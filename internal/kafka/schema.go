@@ -71,7 +71,7 @@ var schemas = []schema{
 				{name: "topic_id", is: uuidField, since: 13}, // KIP-516
 				{name: "partition_responses", is: arrayField, of: []field{
 					{name: "index", is: int32Field},
-					{name: "error_code", is: int16Field},
+					{name: "error_code", is: partitionErrorField},
 					{name: "base_offset", is: int64Field},
 					{name: "log_append_time_ms", is: int64Field, since: 2},
 					{name: "log_start_offset", is: int64Field, since: 5},
@@ -96,7 +96,7 @@ var schemas = []schema{
 				{name: "topic_id", is: uuidField, since: 13}, // KIP-516
 				{name: "partitions", is: arrayField, of: []field{
 					{name: "partition_index", is: int32Field},
-					{name: "error_code", is: int16Field},
+					{name: "error_code", is: partitionErrorField},
 					{name: "high_watermark", is: int64Field},
 					{name: "last_stable_offset", is: int64Field, since: 4},
 					{name: "log_start_offset", is: int64Field, since: 5},
@@ -221,6 +221,8 @@ const (
 	uuidField
 	stringField  // nullable or not: on the wire it is one thing
 	recordsField // bytes by another name
+	// partitionErrorField is an int16 that errorLayouts look at.
+	partitionErrorField
 	// clusterIDField is a string that tells which cluster the addresses are of.
 	clusterIDField
 	arrayField
@@ -330,9 +332,30 @@ func compileProduceRequests() []*layout {
 	return all
 }
 
+// errorLayouts say, for each version of Produce and Fetch, how a response is walked from
+// behind its correlation id up to its last partition's error.
+var errorLayouts = [...][]*layout{keyProduce: compileErrors(keyProduce), keyFetch: compileErrors(keyFetch)}
+
+func compileErrors(key int16) []*layout {
+	s := schemaFor(key)
+	all := make([]*layout, s.newest+1)
+	for i := range all {
+		version := int16(i)
+		c := compiler{version: version, flexible: version >= s.flexible, errors: true}
+		if c.flexible {
+			c.tags("header tags", nil) // response header v1
+		}
+		c.fields("", s.fields)
+		c.emit(op{do: opDone})
+		all[i] = &layout{what: "response", key: key, version: version, flexible: c.flexible, ops: c.ops}
+	}
+	return all
+}
+
 type compiler struct {
 	version  int16
 	flexible bool
+	errors   bool // partitions' errors are looked at
 	ops      []op
 }
 
@@ -356,6 +379,12 @@ func (c *compiler) field(path string, f field) {
 		c.skip(name, 1)
 	case int16Field:
 		c.skip(name, 2)
+	case partitionErrorField:
+		if c.errors {
+			c.emit(op{do: opError, name: name})
+		} else {
+			c.skip(name, 2)
+		}
 	case int32Field:
 		c.skip(name, 4)
 	case int64Field:

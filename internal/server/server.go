@@ -67,6 +67,7 @@ type Server struct {
 	registry *registry
 	stats    counters
 	burst    burst
+	oneName  oneName
 
 	probing sync.Mutex // CheckAccepting
 
@@ -228,6 +229,7 @@ func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source n
 func (s *Server) end(ss *session.Session, result *session.Result) {
 	defer s.registry.remove(ss)
 	s.report(result)
+	s.checkNames(result.Client, result.ServerName, result.Traffic)
 }
 
 // Shutdown ends the server gracefully: no new connections; no more requests are

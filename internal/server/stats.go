@@ -34,6 +34,7 @@ type Stats struct {
 	EndpointsDropped            int64 // endpoints left out of a response because they did not fit
 	Brokers                     int   // brokers learned
 	OtherClusterAddresses       int   // addresses that told another cluster's id
+	OneNameClients              int64 // client addresses that name one server for all brokers, see OneNameError
 }
 
 type counters struct {
@@ -80,6 +81,7 @@ func (s *Server) Stats() Stats {
 		EndpointsDropped:      sum.EndpointsDropped.Load(),
 		Brokers:               c.Brokers(),
 		OtherClusterAddresses: c.Others(),
+		OneNameClients:        s.oneName.warned.Load(),
 	}
 	for _, phase := range session.Phases {
 		st.Failures[phase.String()] = s.stats.failures[phase].Load()

@@ -29,6 +29,7 @@ func (s *Server) sweep(ctx context.Context, l *listener) {
 		sessions = s.registry.of(l, sessions)
 		for _, ss := range sessions {
 			ss.Look(every, elapsed)
+			s.checkNames(ss.Client(), ss.ServerName(), ss.Traffic())
 		}
 		clear(sessions)
 		sessions = sessions[:0]

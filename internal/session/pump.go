@@ -188,6 +188,7 @@ func (s *Session) pumpResponses() error {
 		s.traffic.Responses.Store(s.responses.Frames)
 		s.traffic.Rewritten.Store(s.responses.Rewritten)
 		s.traffic.EndpointsDropped.Store(s.responses.Dropped)
+		s.traffic.NotLeader.Store(s.responses.NotLeader)
 		switch {
 		case err != nil:
 			return s.responseError(err)

@@ -96,6 +96,7 @@ type Traffic struct {
 	Requests, Responses         atomic.Int64 // frames
 	Rewritten                   atomic.Int64 // responses in which something was replaced
 	EndpointsDropped            atomic.Int64 // endpoints left out of a response because they did not fit
+	NotLeader                   atomic.Int64 // by the bootstrap name: responses for partitions that another broker leads
 }
 
 // Add adds what another one has carried.
@@ -106,6 +107,7 @@ func (t *Traffic) Add(u *Traffic) {
 	t.Responses.Add(u.Responses.Load())
 	t.Rewritten.Add(u.Rewritten.Load())
 	t.EndpointsDropped.Add(u.EndpointsDropped.Load())
+	t.NotLeader.Add(u.NotLeader.Load())
 }
 
 // Bytes returns how many bytes were forwarded either way.

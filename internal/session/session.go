@@ -118,6 +118,13 @@ func New(config *Config, conn net.Conn) *Session {
 // Began returns when the session began.
 func (s *Session) Began() time.Time { return s.began }
 
+// Client returns the client's address.
+func (s *Session) Client() net.Addr { return s.client.RemoteAddr() }
+
+// ServerName returns the name that the client asked for. It is not to be called before
+// the session is connected, which Traffic shows.
+func (s *Session) ServerName() string { return s.route.Name }
+
 // State returns where the session is in its life, in one word: starting, open, draining,
 // drained, finishing or cut.
 func (s *Session) State() string { return s.life.state().String() }
@@ -149,6 +156,8 @@ func (s *Session) connect(ctx context.Context) error {
 	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
 	s.responses = kafka.Responses{Out: s.client, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
 	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address)
+	// Clients do not produce or fetch by the bootstrap name, unless they have no other.
+	s.responses.CountNotLeader = s.route.Kind == route.Bootstrap
 	if s.isDoubtful() {
 		s.holdRequests()
 	}

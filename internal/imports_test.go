@@ -27,8 +27,13 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/hosts", "internal/certs", "internal/config", "internal/reload"},
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
+	},
+	"internal/admin": {
+		ours:   []string{"internal/server"},
+		others: []string{"github.com/prometheus/"},
+		never:  []string{"flag", "os", "os/signal", "unsafe"},
 	},
 	"internal/server": {
 		ours:  []string{"internal/session", "internal/cluster", "internal/route", "internal/tlswire", "internal/loglimit"},
@@ -63,9 +68,10 @@ var rules = map[string]struct {
 		never: []string{"net", "crypto/tls", "log", "log/slog", "os", "time"},
 		noGo:  true,
 	},
-	"internal/route": {never: []string{"crypto/tls"}, noGo: true},
-	"internal/hosts": {never: []string{"net", "os"}, noGo: true},
-	"internal/certs": {noGo: true},
+	"internal/suggest": {never: []string{"net", "os", "log", "log/slog"}, noGo: true},
+	"internal/route":   {ours: []string{"internal/suggest"}, never: []string{"crypto/tls"}, noGo: true},
+	"internal/hosts":   {never: []string{"net", "os"}, noGo: true},
+	"internal/certs":   {noGo: true},
 	"internal/harness": {
 		never:    []string{"testing"}, // programs use it, too
 		testOnly: true,

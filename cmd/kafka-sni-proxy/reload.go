@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kafka-sni-proxy/internal/admin"
 	"kafka-sni-proxy/internal/reload"
 )
 
@@ -54,11 +55,11 @@ func (t *tlsFiles) expiry() *expiry {
 }
 
 var (
-	metricReloads         = metric("reloads_total", "Changed files that were put to use (changed), or could not be (failed), what was loaded before staying in use.", "result")
-	metricReloadProblems  = metric("reload_problems", "Flags whose files cannot be used as they are now.")
-	metricReloadGood      = metric("reload_last_good_timestamp_seconds", "When all files were last read and found to be good.")
-	metricCertificateEnds = metric("certificate_not_after_timestamp_seconds", "When the certificate in use expires.", "certificate")
-	metricNextUpdate      = metric("crl_next_update_timestamp_seconds", "When the revocation list in use should have been replaced.")
+	metricReloads         = admin.Metric("reloads_total", "Changed files that were put to use (changed), or could not be (failed), what was loaded before staying in use.", "result")
+	metricReloadProblems  = admin.Metric("reload_problems", "Flags whose files cannot be used as they are now.")
+	metricReloadGood      = admin.Metric("reload_last_good_timestamp_seconds", "When all files were last read and found to be good.")
+	metricCertificateEnds = admin.Metric("certificate_not_after_timestamp_seconds", "When the certificate in use expires.", "certificate")
+	metricNextUpdate      = admin.Metric("crl_next_update_timestamp_seconds", "When the revocation list in use should have been replaced.")
 )
 
 // reloadMetrics presents reloading to Prometheus.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"kafka-sni-proxy/internal/admin"
 	"kafka-sni-proxy/internal/session"
 )
 
@@ -89,7 +90,7 @@ type tasks []func()
 func startBackground(a *app, s signals) *tasks {
 	t := new(tasks)
 	if a.admin != nil {
-		*t = append(*t, serveAdmin(a))
+		*t = append(*t, admin.Serve(a.admin, a, a.log, reloadMetrics{a}))
 	}
 	if a.routesFile != "" {
 		*t = append(*t, keepRoutes(a.table, a.routesFile, a.log))

@@ -66,7 +66,7 @@ func feedWatchdog(ctx context.Context, a *app) {
 	tick := time.NewTicker(interval / 2)
 	defer tick.Stop()
 	for {
-		if err := checkAlive(ctx, a, interval/4); err == nil {
+		if err := a.CheckAlive(ctx, interval/4); err == nil {
 			notify(a.log, daemon.SdNotifyWatchdog, status(a))
 		} else if ctx.Err() == nil {
 			a.log.Error("not feeding the watchdog", "error", err)
@@ -77,18 +77,4 @@ func feedWatchdog(ctx context.Context, a *app) {
 			return
 		}
 	}
-}
-
-// checkAlive reports whether clients are accepted, or need not be any more.
-func checkAlive(ctx context.Context, a *app, patience time.Duration) error {
-	if a.server.Draining() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := a.server.CheckAccepting(ctx)
-	if a.server.Draining() { // since then
-		return nil
-	}
-	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -171,6 +172,29 @@ func (a *app) advertisedPort(l *config.Listener) int {
 // whoever shows it is this proxy, or a copy of it.
 func (a *app) isSelf(cert *x509.Certificate) bool {
 	return bytes.Equal(cert.RawSubjectPublicKeyInfo, a.leaf.Load().RawSubjectPublicKeyInfo)
+}
+
+// Stats implements admin.Proxy.
+func (a *app) Stats() server.Stats { return a.server.Stats() }
+
+// Draining implements admin.Proxy.
+func (a *app) Draining() bool { return a.server.Draining() }
+
+// CheckUpstream implements admin.Proxy.
+func (a *app) CheckUpstream(ctx context.Context) error { return a.server.Cluster().Check(ctx) }
+
+// CheckAlive implements admin.Proxy.
+func (a *app) CheckAlive(ctx context.Context, patience time.Duration) error {
+	if a.server.Draining() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := a.server.CheckAccepting(ctx)
+	if a.server.Draining() { // since then
+		return nil
+	}
+	return err
 }
 
 // newLog returns the log; with settings that are wrong, one that can say so.

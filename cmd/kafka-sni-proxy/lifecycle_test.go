@@ -313,7 +313,10 @@ func TestDoubtfulConfigurationsAreServedWithAWarning(t *testing.T) {
 	if _, err := certs.Generate(certs.GenerateOptions{Dir: c.dir, Suffix: "other.example.com", Force: true, Now: time.Now().AddDate(-20, 0, 10)}); err != nil {
 		t.Fatal(err)
 	}
-	p := c.launch(t, "--trust-upstream-certs", "--ca-certs", "ca.pem", "--cert", "client.pem", "--key", "client_key.pem", "--upstream-cert", "server.pem", "--upstream-key", "server_key.pem")
+	if err := errors.Join(os.Chmod(c.dir+"/client_key.pem", 0o644), os.Rename(c.dir+"/ca.pem", c.dir+"/authority.pem")); err != nil {
+		t.Fatal(err)
+	}
+	p := c.launch(t, "--trust-upstream-certs", "--ca-certs", "authority.pem", "--cert", "client.pem", "--key", "client_key.pem", "--upstream-cert", "server.pem", "--upstream-key", "server_key.pem")
 	for _, want := range []string{
 		"NOT VERIFYING BROKERS",
 		"client.pem does not cover bootstrap." + suffix + " and b0." + suffix,
@@ -321,6 +324,9 @@ func TestDoubtfulConfigurationsAreServedWithAWarning(t *testing.T) {
 		"client.pem expires on",
 		"--ca-certs: does nothing without --mtls-enable",
 		"server.pem: its extended key usage lacks client authentication",
+		"chmod 600 client_key.pem",
+		"client.pem holds no certificate of",
+		"server.pem holds no certificate of",
 	} {
 		found := false
 		for line := range strings.Lines(p.log.String()) {

@@ -216,7 +216,7 @@ func TestABadFileLeavesWhatWasLoaded(t *testing.T) {
 	}{
 		{"server_key.pem", otherKey, `flag="--cert, --key" error=".*server_key.pem is not the private key of the certificate`},
 		{"server.pem", []byte("no certificate"), `flag="--cert, --key" error=".*server.pem is not PEM`},
-		{"server.pem", ended, `flag="--cert, --key" error=".*ended on .*: renew it; server_key.pem is not`},
+		{"server.pem", ended, `flag="--cert, --key" error=".*expired on .*: renew it; server_key.pem is not`},
 		{"hosts", []byte("# fine\nnowhere"), `flag=--hosts-file error="hosts: line 2: .*is not an address: put one before it`},
 	}
 	for _, step := range steps {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +134,9 @@ func keyPair(setting string, pair config.KeyPair, warnings func(tls.Certificate)
 
 // loadServer reads what is shown to clients.
 func (t *tlsFiles) loadServer(pair config.KeyPair, suffix string, wrong *usageErrors) {
-	t.server = keyPair(flagName("certificate"), pair, func(c tls.Certificate) []string { return serverWarnings(pair.Cert, c.Leaf, suffix) })
+	t.server = keyPair(flagName("certificate"), pair, func(c tls.Certificate) []string {
+		return append(serverWarnings(pair.Cert, c.Leaf, suffix), pairWarnings(pair, c)...)
+	})
 	switch err := t.server.Load(); {
 	case errors.Is(err, fs.ErrNotExist):
 		wrong.add("certificate", fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")))
@@ -154,6 +157,15 @@ func serverWarnings(file string, leaf *x509.Certificate, suffix string) []string
 		warnings = append(warnings, fmt.Sprintf("%s: %v: clients will refuse it", file, err))
 	}
 	return append(warnings, expiresSoon(file, leaf)...)
+}
+
+// pairWarnings says what is likely to be wrong with any certificate and its key. The
+// authority that --generate-certs makes is beside its certificates.
+func pairWarnings(pair config.KeyPair, c tls.Certificate) []string {
+	return slices.DeleteFunc([]string{
+		certs.ChainWarning(pair.Cert, c, filepath.Join(filepath.Dir(pair.Cert), "ca.pem")),
+		certs.KeyWarning(pair.Key),
+	}, func(s string) bool { return s == "" })
 }
 
 func expiresSoon(file string, leaf *x509.Certificate) []string {
@@ -219,7 +231,7 @@ func (t *tlsFiles) loadUpstream(pair config.KeyPair, wrong *usageErrors) {
 		if err := certs.CheckUsage(c.Leaf, x509.ExtKeyUsageClientAuth); err != nil {
 			warnings = append(warnings, fmt.Sprintf("%s: %v: brokers will refuse it", pair.Cert, err))
 		}
-		return warnings
+		return append(warnings, pairWarnings(pair, c)...)
 	})
 	if err := t.upstream.Load(); err != nil {
 		wrong.addAs(setting, err)

@@ -43,7 +43,7 @@ func (e *MismatchError) Error() string {
 }
 
 // LoadAuthorities reads the certificates to trust from a PEM file. At least one
-// must be valid now: bundles keep some that have ended.
+// must be valid now: bundles keep some that have expired.
 func LoadAuthorities(file string) ([]*x509.Certificate, error) {
 	blocks, err := readPEM(file)
 	if err != nil {
@@ -53,13 +53,13 @@ func LoadAuthorities(file string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ended error
+	var expired error
 	for _, cert := range certs {
-		if ended = checkValidity(file, cert); ended == nil {
+		if expired = checkValidity(file, cert); expired == nil {
 			return certs, nil
 		}
 	}
-	return nil, ended
+	return nil, expired
 }
 
 // LoadPool is [LoadAuthorities], for crypto/tls.
@@ -124,7 +124,7 @@ func checkValidity(file string, cert *x509.Certificate) error {
 	now := time.Now()
 	switch {
 	case now.After(cert.NotAfter):
-		return fmt.Errorf("%s: the certificate %s ended on %s: renew it", file, title(cert), cert.NotAfter.UTC().Format(minute))
+		return fmt.Errorf("%s: the certificate %s expired on %s: renew it", file, title(cert), cert.NotAfter.UTC().Format(minute))
 	case now.Before(cert.NotBefore):
 		return fmt.Errorf("%s: the certificate %s is not valid before %s: is this machine's clock right?", file, title(cert), cert.NotBefore.UTC().Format(minute))
 	}
@@ -208,10 +208,20 @@ func readPEM(file string) ([]*pem.Block, error) {
 	if len(blocks) == 0 {
 		return nil, fmt.Errorf("%s %s", file, otherFormat(file, content))
 	}
+	if want := bytes.Count(content, pemBegin); want > len(blocks) { // some were passed over
+		return nil, fmt.Errorf("%s has %d parts that begin with -----BEGIN, of which only %d can be read: each has to be on lines of its own, with a -----END that matches; compare the file with its original", file, want, len(blocks))
+	}
 	return blocks, nil
 }
 
+var pemBegin = []byte("-----BEGIN ")
+
+// byteOrderMark is what some editors put before text in UTF-8. encoding/pem would pass
+// over the first block for it.
+var byteOrderMark = []byte{0xef, 0xbb, 0xbf}
+
 func decodePEM(content []byte) (blocks []*pem.Block) {
+	content = bytes.TrimPrefix(content, byteOrderMark)
 	for {
 		var block *pem.Block
 		if block, content = pem.Decode(content); block == nil {
@@ -237,7 +247,10 @@ func otherFormat(file string, content []byte) string {
 	if len(content) == 0 {
 		return "is empty"
 	}
-	if bytes.Contains(content, []byte("-----BEGIN ")) {
+	if bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff}) {
+		return "is text in UTF-16: save it as plain text (ASCII or UTF-8)"
+	}
+	if bytes.Contains(content, pemBegin) {
 		return "holds damaged PEM: compare it with its original"
 	}
 	if bytes.HasPrefix(content, []byte{0xfe, 0xed, 0xfe, 0xed}) {

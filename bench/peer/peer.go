@@ -127,7 +127,7 @@ func (w *wire) flush() error {
 	return err
 }
 
-// Close lets TLS's goodbye out first.
+// Close sends TLS's close_notify first.
 func (w *wire) Close() error {
 	w.flush()
 	return w.Conn.Close()

@@ -83,18 +83,18 @@ func (s *stream) run() error {
 	// A request's correlation id is queued before it is sent, and taken off the
 	// queue by the reader that waits for its answer: so many, and one more, are
 	// under way.
-	owed := make(chan int32, s.depth-1)
+	inFlight := make(chan int32, s.depth-1)
 	read := make(chan error, 1)
-	go func() { read <- s.receive(owed) }()
-	written := s.send(owed)
-	close(owed)
+	go func() { read <- s.receive(inFlight) }()
+	written := s.send(inFlight)
+	close(inFlight)
 	if err := <-read; err != nil {
 		return err
 	}
 	return written
 }
 
-func (s *stream) send(owed chan<- int32) error {
+func (s *stream) send(inFlight chan<- int32) error {
 	for i := 0; ; i++ {
 		if s.interval > 0 {
 			time.Sleep(time.Until(s.next))
@@ -103,7 +103,7 @@ func (s *stream) send(owed chan<- int32) error {
 		if i > 0 && !time.Now().Before(s.end) {
 			return nil
 		}
-		owed <- int32(i)
+		inFlight <- int32(i)
 		frame := s.requests[i%len(s.requests)]
 		if err := s.conn.send(frame, inRequest, int32(i)); err != nil {
 			// Nothing more will come; have the reader see that too.
@@ -114,9 +114,9 @@ func (s *stream) send(owed chan<- int32) error {
 	}
 }
 
-func (s *stream) receive(owed <-chan int32) error {
+func (s *stream) receive(inFlight <-chan int32) error {
 	var failed error
-	for correlation := range owed {
+	for correlation := range inFlight {
 		if failed != nil {
 			continue // the writer must not wait for room in the queue
 		}

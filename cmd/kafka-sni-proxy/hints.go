@@ -62,7 +62,7 @@ func hint(err error) string {
 }
 
 var limitHints = map[server.LimitError]string{
-	server.LimitConnections: "raise --max-connections if the machine can bear more, or run another proxy beside this one",
+	server.LimitConnections: "raise --max-connections if the machine can bear more, or run another copy of the proxy",
 	server.LimitHandshakes:  "raise --max-handshakes-per-address if the address stands for many clients, as a load balancer's does",
 }
 

@@ -186,7 +186,7 @@ func (t *tlsFiles) loadClients(m config.ClientCertificates, wrong *usageErrors) 
 		Read:     func() (clientTrust, error) { return loadClientTrust(m.CACerts, m.CRL) },
 		Same:     sameTrust,
 		Describe: describeTrust,
-		Warnings: func(t clientTrust) []string { return t.revoked.Doubts() },
+		Warnings: func(t clientTrust) []string { return t.revoked.Warnings() },
 	}
 	if m.CRL != "" {
 		t.clients.Setting += ", " + flagName("client-certificates.crl")

@@ -39,7 +39,7 @@ func keyOf(cert *x509.Certificate) revokedKey {
 // nothing that is not understood here, as delta lists do.
 //
 // A list that is older than it should be is taken all the same, see
-// [Revoked.Doubts]: what it revokes stays revoked.
+// [Revoked.Warnings]: what it revokes stays revoked.
 func LoadRevoked(file string, authorities []*x509.Certificate) (*Revoked, error) {
 	content, err := readFile(file)
 	if err != nil {
@@ -167,20 +167,20 @@ func (r *Revoked) checkChain(chain []*x509.Certificate) error {
 	return nil
 }
 
-// Doubts says why the lists may not tell everything: one is older than it should
+// Warnings say why the lists may not tell everything: one is older than it should
 // be, or an authority has none.
-func (r *Revoked) Doubts() []string {
+func (r *Revoked) Warnings() []string {
 	if r == nil {
 		return nil
 	}
-	var doubts []string
+	var warnings []string
 	if !r.NextUpdate.IsZero() && time.Now().After(r.NextUpdate) {
-		doubts = append(doubts, fmt.Sprintf("%s should have been replaced by %s: certificates revoked since then are let in; get a new list", r.file, r.NextUpdate.UTC().Format(minute)))
+		warnings = append(warnings, fmt.Sprintf("%s should have been replaced by %s: certificates revoked since then are let in; get a new list", r.file, r.NextUpdate.UTC().Format(minute)))
 	}
 	for _, authority := range r.authorities {
 		if !r.listed[string(authority.RawSubject)] {
-			doubts = append(doubts, fmt.Sprintf("%s has no list by %s: its certificates cannot be revoked", r.file, title(authority)))
+			warnings = append(warnings, fmt.Sprintf("%s has no list by %s: its certificates cannot be revoked", r.file, title(authority)))
 		}
 	}
-	return doubts
+	return warnings
 }

@@ -159,14 +159,14 @@ func TestDoubtsAboutListsThatMayNotTellEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Join(r.Doubts(), "\n")
+	got := strings.Join(r.Warnings(), "\n")
 	for _, want := range []string{"crl should have been replaced by 20", `crl has no list by "CN=authority `} {
 		if !strings.Contains(got, want) {
-			t.Errorf("doubts lack %q:\n%s", want, got)
+			t.Errorf("warnings lack %q:\n%s", want, got)
 		}
 	}
 	r, err = LoadRevoked(write(t, dir, "crl", a.list(t, x509.RevocationList{})), []*x509.Certificate{a.cert})
-	if err != nil || len(r.Doubts()) > 0 {
-		t.Errorf("error %v, doubts %q about a good list", err, r.Doubts())
+	if err != nil || len(r.Warnings()) > 0 {
+		t.Errorf("error %v, warnings %q about a good list", err, r.Warnings())
 	}
 }

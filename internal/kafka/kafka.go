@@ -2,7 +2,7 @@
 // and no more.
 //
 // A connection has two streams of frames. [Requests] forwards what a client
-// sends and notes in [InFlight] what the broker owes in return. [Responses]
+// sends and notes each in [InFlight] until its response comes. [Responses]
 // forwards what the broker sends, and in the few responses that carry broker
 // addresses it puts other names for them. Everything else goes through as it
 // came: bytes that need no change are neither copied nor looked at.

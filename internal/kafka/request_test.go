@@ -168,9 +168,9 @@ func checkRequests(t *testing.T, stream []byte, n int, want []pending, next piec
 	}
 }
 
-// TestNoRequestIsWholeAtTheBrokerBeforeItIsOwed: else its answer could come
+// TestNoRequestIsWholeAtTheBrokerBeforeItIsInFlight: else its answer could come
 // before anybody knows of what.
-func TestNoRequestIsWholeAtTheBrokerBeforeItIsOwed(t *testing.T) {
+func TestNoRequestIsWholeAtTheBrokerBeforeItIsInFlight(t *testing.T) {
 	g := newGenerator(4)
 	for range 500 {
 		var stream []byte
@@ -318,8 +318,8 @@ func TestManyTagsAreNoBurden(t *testing.T) {
 	}
 }
 
-// TestRequestsWaitWhenTooManyAreOwed: memory is bounded, whatever is pipelined.
-func TestRequestsWaitWhenTooManyAreOwed(t *testing.T) {
+// TestRequestsWaitWhenTooManyAreInFlight: memory is bounded, whatever is pipelined.
+func TestRequestsWaitWhenTooManyAreInFlight(t *testing.T) {
 	shortest := []byte{0, 0, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0}
 	if MaxForward != len(shortest)*(maxInFlight-1) {
 		t.Fatalf("MaxForward is %d", MaxForward)

@@ -78,7 +78,7 @@ func TestSessionsLeaveOneByOneTheOldestFirst(t *testing.T) {
 	}
 }
 
-func TestWhatIsOwedIsDeliveredToSessionsThatLeave(t *testing.T) {
+func TestResponsesInFlightAreDeliveredToSessionsThatLeave(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
 	b := kafkatest.StartBroker(t, "broker-0.upstream.test", kafkatest.Answer(func(f []byte) []byte {
 		if f[7] == 9 {

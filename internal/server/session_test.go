@@ -278,7 +278,7 @@ func TestHalfCloseIsPassedOnAndAnswersStillFlow(t *testing.T) {
 	<-upstreamEOF
 }
 
-func TestClientThatClosesWithNothingOwedEndsBothSides(t *testing.T) {
+func TestClientThatClosesWithNothingInFlightEndsBothSides(t *testing.T) {
 	gone := make(chan struct{})
 	b := kafkatest.StartBroker(t, "broker-0.upstream.test", func(c net.Conn) {
 		io.Copy(io.Discard, c)
@@ -503,7 +503,7 @@ func TestProvisionalSessionEndsBetweenFramesOnceTheTruthIsKnown(t *testing.T) {
 	}
 }
 
-func TestDrainDeliversWhatIsOwedAndReadsNoMore(t *testing.T) {
+func TestDrainDeliversResponsesInFlightAndReadsNoMore(t *testing.T) {
 	got := make(chan struct{})
 	release := make(chan struct{})
 	b := kafkatest.StartBroker(t, "broker-0.upstream.test", kafkatest.Answer(func(f []byte) []byte {

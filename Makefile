@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
+.PHONY: help structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -77,6 +77,9 @@ bench: ## measure the proxy beside others, into docs/benchmarks (ten minutes, on
 
 bench-quick: ## a rough picture of the same within a minute
 	go run ./bench --quick
+
+structure: ## measure how the packages are built: files, exported names, references between files
+	go run ./internal/harness/structure
 
 microbench: ## run the benchmarks of single functions
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./internal/...

@@ -58,9 +58,12 @@ func (o *oneName) first(client net.Addr) bool {
 	return true
 }
 
-// checkNames warns once per client address of a client that reaches one broker only.
-func (s *Server) checkNames(client net.Addr, serverName string, t *session.Traffic) {
-	if t.NotLeader.Load() < manyNotLeader || !s.oneName.first(client) {
+// reachesOneBroker reports whether a session's client is such a one.
+func reachesOneBroker(t *session.Traffic) bool { return t.NotLeader.Load() >= manyNotLeader }
+
+// warnOneName warns once per client address.
+func (s *Server) warnOneName(client net.Addr, serverName string) {
+	if !s.oneName.first(client) {
 		return
 	}
 	err := &OneNameError{serverName}

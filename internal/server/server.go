@@ -229,7 +229,9 @@ func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source n
 func (s *Server) end(ss *session.Session, result *session.Result) {
 	defer s.registry.remove(ss)
 	s.report(result)
-	s.checkNames(result.Client, result.ServerName, result.Traffic)
+	if reachesOneBroker(result.Traffic) {
+		s.warnOneName(result.Client, result.ServerName)
+	}
 }
 
 // Shutdown ends the server gracefully: no new connections; no more requests are

@@ -29,7 +29,9 @@ func (s *Server) sweep(ctx context.Context, l *listener) {
 		sessions = s.registry.of(l, sessions)
 		for _, ss := range sessions {
 			ss.Look(every, elapsed)
-			s.checkNames(ss.Client(), ss.ServerName(), ss.Traffic())
+			if reachesOneBroker(ss.Traffic()) {
+				s.warnOneName(ss.Client(), ss.ServerName())
+			}
 		}
 		clear(sessions)
 		sessions = sessions[:0]

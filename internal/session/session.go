@@ -121,8 +121,8 @@ func (s *Session) Began() time.Time { return s.began }
 // Client returns the client's address.
 func (s *Session) Client() net.Addr { return s.client.RemoteAddr() }
 
-// ServerName returns the name that the client asked for. It is not to be called before
-// the session is connected, which Traffic shows.
+// ServerName returns the name that the client asked for. It may be called once Traffic
+// shows that something was forwarded.
 func (s *Session) ServerName() string { return s.route.Name }
 
 // State returns where the session is in its life, in one word: starting, open, draining,

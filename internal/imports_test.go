@@ -76,6 +76,7 @@ var rules = map[string]struct {
 		never:    []string{"testing"}, // programs use it, too
 		testOnly: true,
 	},
+	"internal/harness/structure": {never: []string{"net", "crypto/tls"}, noGo: true, testOnly: true},
 	"internal/harness/procfs": {
 		others:   []string{"golang.org/x/sys/"},
 		testOnly: true,

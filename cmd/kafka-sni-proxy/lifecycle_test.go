@@ -671,3 +671,8 @@ func TestAddressIsLoggedAsItWasAskedFor(t *testing.T) {
 		}
 	}
 }
+
+func portOf(ln net.Listener) string {
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	return port
+}

@@ -171,8 +171,3 @@ func TestPassedSocketsAreServed(t *testing.T) {
 	p.await("drained")
 	p.end(0)
 }
-
-func portOf(ln net.Listener) string {
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	return port
-}

@@ -26,7 +26,6 @@ func start(ctx context.Context, f *flags, stderr io.Writer) error {
 		return err
 	}
 	defer a.close()
-	debug.FreeOSMemory() // what reading certificates has left, half of all there is
 	return serve(ctx, a, s)
 }
 
@@ -105,6 +104,7 @@ func startBackground(a *app, s signals) *tasks {
 // goes on: it may be there in a moment.
 func (a *app) checkUpstream(ctx context.Context) {
 	err := a.server.Cluster().Check(ctx)
+	debug.FreeOSMemory() // what reading certificates and this have left, half of all there is
 	if err == nil || ctx.Err() != nil {
 		return
 	}

@@ -22,7 +22,7 @@ func ChainWarning(file string, pair tls.Certificate, beside ...string) string {
 		}
 		last = next
 	}
-	if last != pair.Leaf || bytes.Equal(last.RawIssuer, last.RawSubject) || isSystemRoot(last) || isRootIn(last, beside) {
+	if last != pair.Leaf || bytes.Equal(last.RawIssuer, last.RawSubject) || isRootIn(last, beside) || isSystemRoot(last) { // in this order: the system's roots take a megabyte
 		return ""
 	}
 	const text = "%s holds no certificate of %q, which signed the one in it: if that is an intermediate authority, append its certificate to the file, or clients will refuse the connection; if clients trust it directly, all is well"

@@ -100,3 +100,24 @@ func TestTooManyTaggedFieldsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAPIKeysAreNoBurden has a broker offer as many APIs as fit what is kept, and more.
+func TestManyAPIKeysAreNoBurden(t *testing.T) {
+	for keys, want := range map[int]bool{1_000_000: true, 4_000_000: false} {
+		b := make([]byte, 4, 14+6*keys)
+		b = binary.BigEndian.AppendUint32(b, 1)
+		b = append(b, 0, 0)
+		b = binary.BigEndian.AppendUint32(b, uint32(keys))
+		for i := range keys {
+			b = append(b, byte(i>>8), byte(i), 0, 0, 0, 20)
+		}
+		binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+		out := 0
+		r := Responses{Out: writerFunc(func(p []byte) (int, error) { out += len(p); return len(p), nil }), InFlight: new(InFlight), Names: namer(0)}
+		r.InFlight.push(pending{correlation: 1, key: keyAPIVersions})
+		err := feed(r.Forward, b, func(int) int { return 128 << 10 })
+		if (err == nil) != want || want && out == 0 {
+			t.Errorf("%d keys: %v, %d bytes forwarded", keys, err, out)
+		}
+	}
+}

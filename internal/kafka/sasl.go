@@ -40,7 +40,7 @@ const maxHandshake = 512
 
 // begin is called for a SaslHandshake v0 with a body of size bytes.
 func (e *exchange) begin(size int64) {
-	*e = exchange{begun: true, reading: size <= maxHandshake, size: size}
+	*e = exchange{begun: true, reading: size > 0 && size <= maxHandshake, size: size}
 }
 
 // underWay reports whether the next frame may be a token.
@@ -99,7 +99,8 @@ func (e *exchange) next(first []byte, size int64) (token bool) {
 		return size < requestHeader-4
 	case mechanism == "GSSAPI" && size >= requestHeader-4:
 		// RFC 4121, 4.2.6 and RFC 2743, 3.1: security layers are negotiated in wrap
-		// tokens. API keys of vendors are above 10 000.
+		// tokens. API keys of vendors are above 10 000; one of 24 576 to 24 831 begins
+		// with 0x60, too, and counts as a token: what is pipelined behind it is refused.
 		return first[0] == 0x05 || first[0] == 0x60
 	}
 	return !isKafkaRequest

@@ -352,4 +352,7 @@ func TestMechanismIsReadFromTheHandshake(t *testing.T) {
 	if e.reading {
 		t.Error("a handshake of any length is kept")
 	}
+	if e.begin(0); e.reading {
+		t.Error("a token would be read for a handshake without a body")
+	}
 }

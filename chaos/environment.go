@@ -248,7 +248,9 @@ func (c resetByAlert) Write(b []byte) (int, error) {
 }
 
 func asReset(op string, err error) error {
-	if alert := (*net.OpError)(nil); errors.As(err, &alert) && (alert.Op == "local error" || alert.Op == "remote error") {
+	alert := (*net.OpError)(nil)
+	isAlert := errors.As(err, &alert) && (alert.Op == "local error" || alert.Op == "remote error")
+	if isAlert || errors.As(err, new(tls.RecordHeaderError)) { // where the bit was in the header, there is no alert
 		return &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError(op, syscall.ECONNRESET)}
 	}
 	return err

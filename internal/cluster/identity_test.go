@@ -89,8 +89,14 @@ func TestAddressOfAnotherClusterIsTriedAgainAndAskedFirst(t *testing.T) {
 		t.Errorf("admitted %v, refused %v: want both, the suspect last", admitted, refused)
 	}
 	wantOther(t, c.Suspect(up1), up1, "B", "A")
+	if c.identity.settled.Load() != nil {
+		t.Error("there is nothing to look at while an address tells another id")
+	}
 	if err := tells(c, up1, "A", "a1.test"); err != nil || c.Suspect(up1) != nil || c.Others() != 0 {
 		t.Errorf("%v, %v: want it to be trusted again", err, c.Suspect(up1))
+	}
+	if settled := c.identity.settled.Load(); settled == nil || *settled != "A" {
+		t.Error("each response is still looked at, though all addresses tell the same id")
 	}
 	if !strings.Contains(log.String(), "right cluster again") {
 		t.Errorf("log:\n%s", log)

@@ -411,3 +411,114 @@ func TestStatesOnlyGoForward(t *testing.T) {
 		t.Error("the first reason counts")
 	}
 }
+
+// TestLookEndsSessionsThatAreIdleOrOld, the oldest reason first, and says which.
+func TestLookEndsSessionsThatAreIdleOrOld(t *testing.T) {
+	const every = time.Second
+	for name, tc := range map[string]struct {
+		config Config
+		looks  int // until it ends
+		want   Retired
+	}{
+		"idle": {Config{IdleTimeout: 3 * every}, 4, RetiredIdle}, // the first look finds that something has moved
+		"old":  {Config{MaxAge: time.Microsecond}, 1, RetiredAge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := begin(t, tc.config, &fakeCluster{}, nil)
+			write(t, e.client, request(1))
+			read(t, e.broker)
+			write(t, e.broker, response(1))
+			read(t, e.client)
+			for range tc.looks - 1 {
+				e.Look(every, every)
+			}
+			if now := e.State(); now != "open" {
+				t.Fatalf("it is %s before its time", now)
+			}
+			e.Look(every, every)
+			if _, err := e.client.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("%v, want the end", err)
+			}
+			e.client.Close()
+			r := e.wait(t)
+			var retired Retired
+			if !errors.As(r.Err, &retired) || retired != tc.want || r.Failed() != nil {
+				t.Errorf("%v, want %v", r.Err, tc.want)
+			}
+		})
+	}
+}
+
+// TestStuckSessionsAreCut: one with a request that is never answered has twice the time.
+func TestStuckSessionsAreCut(t *testing.T) {
+	const every = time.Second
+	e := begin(t, Config{IdleTimeout: 2 * every}, &fakeCluster{}, nil)
+	write(t, e.client, request(1))
+	read(t, e.broker) // and does not answer
+	for range 4 {
+		e.Look(every, every)
+	}
+	if now := e.State(); now != "open" {
+		t.Fatalf("it is %s before its time", now)
+	}
+	e.Look(every, every)
+	if _, err := e.client.Read(make([]byte, 1)); err == nil {
+		t.Error("the client is not told")
+	}
+	var retired Retired
+	if r := e.wait(t); !errors.As(r.Err, &retired) || retired != RetiredIdle {
+		t.Errorf("%v", r.Err)
+	}
+}
+
+// unreachable is a cluster that cannot be connected to.
+type unreachable struct{ *fakeCluster }
+
+func (unreachable) Connect(context.Context, *route.Route) (*tlswire.Conn, route.Address, error) {
+	return nil, route.Address{}, &cluster.ConnectError{Stage: cluster.StageDial, Err: errors.New("nobody there")}
+}
+
+// TestClientIsResetWhenNoBrokerCanBeReached, so that it tries again.
+func TestClientIsResetWhenNoBrokerCanBeReached(t *testing.T) {
+	client, accepted := pair(t)
+	c := unreachable{&fakeCluster{}}
+	config := &Config{TLS: TLSConfig(authority().ServerConfig(suffix)),
+		Route: func(name string) (Cluster, route.Route, error) { return c, route.Route{Name: name}, nil }}
+	s := New(config, accepted)
+	clientTLS := authority().ClientConfig()
+	clientTLS.ServerName = "b0." + suffix
+	conn := tls.Client(client, clientTLS)
+	shaken := make(chan error, 1)
+	go func() { shaken <- conn.Handshake() }()
+	if err := errors.Join(s.Handshake(), <-shaken); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Connect(t.Context())
+	r := s.Abort(err)
+	if failed := r.Failed(); failed == nil || failed.Phase != PhaseDial || r.ServerName != "b0."+suffix || r.Reached {
+		t.Errorf("%+v", r)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%v, want a reset", err)
+	}
+}
+
+// TestRefusedNamesAreKeptAndCut: they go into the log.
+func TestRefusedNamesAreKeptAndCut(t *testing.T) {
+	client, accepted := pair(t)
+	refused := errors.New("not served here")
+	s := New(&Config{TLS: TLSConfig(authority().ServerConfig(suffix)),
+		Route: func(string) (Cluster, route.Route, error) { return nil, route.Route{}, refused }}, accepted)
+	long := strings.Repeat("n", 400)
+	done := make(chan error, 1)
+	go func() {
+		done <- tls.Client(client, &tls.Config{ServerName: long, InsecureSkipVerify: true}).Handshake()
+	}()
+	r := s.Abort(s.Handshake())
+	if failed := r.Failed(); failed == nil || failed.Phase != PhaseRoute || !errors.Is(r.Err, refused) || len(r.ServerName) != maxServerName {
+		t.Errorf("%v, and a name of %d bytes", r.Err, len(r.ServerName))
+	}
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("the client is told %v", err)
+	}
+}

@@ -48,14 +48,15 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}}
 	}
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", d.Proxy)
+	proxy, config := d.target()
+	conn, err := dialer.DialContext(ctx, "tcp", proxy)
 	if err != nil {
 		return nil, err
 	}
 	if d.Wrap != nil {
 		conn = d.Wrap(conn)
 	}
-	conn, err = handshake(ctx, conn, host, d.TLS)
+	conn, err = handshake(ctx, conn, host, config)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +65,19 @@ func (d *Dialer) DialContext(ctx context.Context, network, addr string) (net.Con
 		conn = d.Scanner.Conn(conn, host)
 	}
 	return conn, nil
+}
+
+// Redirect has clients connect to another proxy from now on, while they run.
+func (d *Dialer) Redirect(proxy string, config *tls.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Proxy, d.TLS = proxy, config
+}
+
+func (d *Dialer) target() (proxy string, config *tls.Config) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Proxy, d.TLS
 }
 
 // Asked returns the addresses that the client asked for, in order of name.

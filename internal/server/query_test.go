@@ -125,7 +125,7 @@ func TestClientsOfARestartedProxyAreAtTheRightBrokerAtOnce(t *testing.T) {
 	produce()
 
 	after := start(t, cluster, cluster.Bootstrap(), withCertificate)
-	d.Proxy, d.TLS = after.addr, after.ca.ClientConfig() // the same host, a new program
+	d.Redirect(after.addr, after.ca.ClientConfig()) // the same host, a new program
 	if err := before.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestClientsWithSASLComeThroughAProxyThatKnowsNothing(t *testing.T) {
 	}
 	produce()
 	after := start(t, cluster, cluster.Bootstrap(), nil)
-	d.Proxy, d.TLS = after.addr, after.ca.ClientConfig()
+	d.Redirect(after.addr, after.ca.ClientConfig())
 	if err := before.Shutdown(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ func valueError(flag *pflag.Flag, value string) error {
 			return fmt.Errorf("%q needs a unit: %ss for seconds, %sm for minutes", value, value, value)
 		}
 		return fmt.Errorf("%q is not a duration: write it like 30s, 10m or 1h30m", value)
-	case "int":
+	case "int", "int64":
 		return fmt.Errorf("%q is not a whole number", value)
 	case "bool":
 		return fmt.Errorf("%q is neither true nor false: leave the value out for true", value)

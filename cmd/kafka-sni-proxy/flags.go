@@ -16,6 +16,7 @@ type flags struct {
 	listener *config.Listener // of config
 	cluster  *config.Cluster  // of config
 
+	crl           string
 	mtlsDisable   bool
 	generateCerts bool
 	force         bool
@@ -27,7 +28,7 @@ type flags struct {
 
 func newFlags() *flags {
 	c := config.Default()
-	return &flags{config: c, listener: &c.Listeners[0], cluster: c.Clusters[config.DefaultCluster]}
+	return &flags{config: c, listener: c.Listeners[0], cluster: c.Clusters[config.DefaultCluster]}
 }
 
 // define declares the flags in the order in which --help shows them.
@@ -41,21 +42,21 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.cluster.BrokerMappingRule, "broker-mapping-rule", "", "`rule` \"<regex>::<replacement>\", applied to a broker's own host name to make the name that clients see, as in \"^(b[0-9]+)-.*$::${1}.kafka.example.com\" (default, and where the regex does not match: b<id>.<sni-suffix>)")
 	fs.BoolVar(&f.listener.AllowMissingSNI, "allow-missing-sni", false, "let in clients that send no server name (SNI), as if they asked for bootstrap.<sni-suffix>; they reach the first upstream alone, so with several brokers they cannot work")
 
-	fs.StringVar(&f.listener.Certificate.Cert, "cert", f.listener.Certificate.Cert, "certificate shown to clients, PEM `file`, followed by its intermediate certificates")
-	fs.StringVar(&f.listener.Certificate.Key, "key", f.listener.Certificate.Key, "its private key, PEM `file`")
+	fs.StringVar(&f.listener.Certificates[0].Cert, "cert", f.listener.Certificates[0].Cert, "certificate shown to clients, PEM `file`, followed by its intermediate certificates")
+	fs.StringVar(&f.listener.Certificates[0].Key, "key", f.listener.Certificates[0].Key, "its private key, PEM `file`")
 	fs.BoolVar(&f.listener.ClientCertificates.Require, "mtls-enable", false, "require a certificate from each client, signed by one of --ca-certs")
 	fs.BoolVar(&f.mtlsDisable, "mtls-disable", false, "do not ask clients for certificates (the default)")
 	fs.StringVar(&f.listener.ClientCertificates.CACerts, "ca-certs", "", "certificate authorities of clients, PEM `file`; needed with --mtls-enable")
-	fs.StringVar(&f.listener.ClientCertificates.CRL, "crl", "", "revocation lists (CRL) signed by --ca-certs, PEM or DER `file`; clients with a listed certificate are refused")
+	fs.StringVar(&f.crl, "crl", "", "revocation lists (CRL) signed by --ca-certs, PEM or DER `file`; clients with a listed certificate are refused")
 
 	fs.StringVar(&f.cluster.UpstreamTLS.CACerts, "upstream-ca-certs", "", "certificate authorities of the brokers, PEM `file` (default: those of the system)")
 	fs.BoolVar(&f.cluster.UpstreamTLS.TrustAny, "trust-upstream-certs", false, "do not verify the brokers' certificates; for tests only: anyone in between can read and change everything")
-	fs.StringVar(&f.cluster.UpstreamTLS.Client.Cert, "upstream-cert", "", "client certificate to show to the brokers, PEM `file`")
-	fs.StringVar(&f.cluster.UpstreamTLS.Client.Key, "upstream-key", "", "its private key, PEM `file`")
+	fs.StringVar(&f.cluster.UpstreamTLS.Cert, "upstream-cert", "", "client certificate to show to the brokers, PEM `file`")
+	fs.StringVar(&f.cluster.UpstreamTLS.Key, "upstream-key", "", "its private key, PEM `file`")
 	fs.StringVar(&f.cluster.HostsFile, "hosts-file", "", "`file` with the addresses of brokers, used before DNS; like /etc/hosts, with * for any characters but a dot")
 	fs.StringVar(&f.cluster.RoutesFile, "routes-file", "", "`file` that keeps the brokers' addresses over restarts; created if missing (default: brokers are learned anew)")
 
-	fs.IntVar(&f.config.Limits.MaxFrameBytes, "max-frame-bytes", f.config.Limits.MaxFrameBytes, "longest Kafka request or response accepted, in `bytes`; a longer one ends its connection")
+	fs.Int64Var((*int64)(&f.config.Limits.MaxFrame), "max-frame-bytes", int64(f.config.Limits.MaxFrame), "longest Kafka request or response accepted, in `bytes`; a longer one ends its connection")
 	fs.IntVar(&f.config.Limits.MaxConnections, "max-connections", 0, "at most `n` client connections at once; further ones are reset (default: no limit)")
 	fs.IntVar(&f.config.Limits.MaxHandshakesPerAddress, "max-handshakes-per-address", 0, "at most `n` TLS handshakes at once from one client address (IPv6: /64 network); further ones are reset; not for use behind a load balancer that hides its clients' addresses (default: no limit)")
 	fs.DurationVar(&f.config.Timeouts.Handshake, "handshake-timeout", f.config.Timeouts.Handshake, "`time` from accepting a client to the end of its TLS handshake")

@@ -72,13 +72,13 @@ func (t *tlsFiles) upstreamTLS() *tls.Config {
 // loadFiles reads all files for the first time, and returns warnings of what
 // is likely to be wrong.
 func loadFiles(c *config.Config, wrong *usageErrors) (t *tlsFiles, warnings []string) {
-	listener, cluster := &c.Listeners[0], c.Clusters[config.DefaultCluster]
+	listener, cluster := c.Listeners[0], c.Clusters[config.DefaultCluster]
 	t = &tlsFiles{trustBrokers: cluster.UpstreamTLS.TrustAny}
 	t.loadHosts(cluster.HostsFile, wrong)
-	t.loadServer(listener.Certificate, cluster.SNISuffix, wrong)
+	t.loadServer(listener.Certificates[0], cluster.SNISuffix, wrong)
 	t.loadClients(listener.ClientCertificates, wrong)
 	t.loadBrokers(cluster.UpstreamTLS, wrong)
-	t.loadUpstream(cluster.UpstreamTLS.Client, wrong)
+	t.loadUpstream(cluster.UpstreamTLS.Client(), wrong)
 	if len(*wrong) == 0 {
 		warnings = slices.Concat(t.server.Warn(), t.clients.Warn(), t.upstream.Warn())
 	}
@@ -183,14 +183,14 @@ func (t *tlsFiles) loadClients(m config.ClientCertificates, wrong *usageErrors) 
 	t.clients = reload.Source[clientTrust]{
 		Setting:  flagName("client-certificates.ca-certs"),
 		Files:    []string{m.CACerts},
-		Read:     func() (clientTrust, error) { return loadClientTrust(m.CACerts, m.CRL) },
+		Read:     func() (clientTrust, error) { return loadClientTrust(m.CACerts, m.CRL...) },
 		Same:     sameTrust,
 		Describe: describeTrust,
 		Warnings: func(t clientTrust) []string { return t.revoked.Warnings() },
 	}
-	if m.CRL != "" {
+	if len(m.CRL) > 0 {
 		t.clients.Setting += ", " + flagName("client-certificates.crl")
-		t.clients.Files = append(t.clients.Files, m.CRL)
+		t.clients.Files = append(t.clients.Files, m.CRL...)
 	}
 	if err := t.clients.Load(); err != nil {
 		wrong.addAs(t.clients.Setting, err)
@@ -245,14 +245,14 @@ type clientTrust struct {
 	revoked     *certs.Revoked // nil: no list
 }
 
-func loadClientTrust(caFile, crlFile string) (clientTrust, error) {
+func loadClientTrust(caFile string, crlFiles ...string) (clientTrust, error) {
 	authorities, err := certs.LoadAuthorities(caFile)
 	if err != nil {
 		return clientTrust{}, err
 	}
 	trust := clientTrust{authorities: authorities, pool: certs.Pool(authorities)}
-	if crlFile != "" {
-		trust.revoked, err = certs.LoadRevoked(crlFile, authorities)
+	if len(crlFiles) > 0 {
+		trust.revoked, err = certs.LoadRevoked(authorities, crlFiles...)
 	}
 	return trust, err
 }

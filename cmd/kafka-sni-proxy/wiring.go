@@ -85,6 +85,10 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 		wrong = append(wrong, errors.New("--mtls-enable, --mtls-disable: contradict each other: leave one of them out"))
 		f.listener.ClientCertificates.Require = false // one error is enough
 	}
+	f.listener.ClientCertificates.CRL = nil
+	if f.crl != "" {
+		f.listener.ClientCertificates.CRL = []string{f.crl}
+	}
 	bad, doubtful := f.config.Validate()
 	for _, err := range bad {
 		wrong = append(wrong, errors.New(err.Text(flagName)))
@@ -97,7 +101,7 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 
 // wire makes the parts of the program and puts them together.
 func (a *app) wire(c *config.Config) error {
-	listener, cl := &c.Listeners[0], c.Clusters[config.DefaultCluster]
+	listener, cl := c.Listeners[0], c.Clusters[config.DefaultCluster]
 	a.leaf.Store(a.files.server.Value().Leaf)
 	a.dialer = newDialer(a.files.hosts.Value())
 	var err error
@@ -113,7 +117,7 @@ func (a *app) wire(c *config.Config) error {
 			TLS:           a.files.upstreamTLS(),
 			Dial:          a.dialer.dial,
 			DialTimeout:   c.Timeouts.Dial,
-			MaxFrameBytes: c.Limits.MaxFrameBytes,
+			MaxFrameBytes: int(c.Limits.MaxFrame),
 			IsSelf:        a.isSelf,
 			Log:           a.log,
 		}),
@@ -123,7 +127,7 @@ func (a *app) wire(c *config.Config) error {
 			IdleTimeout:      c.Timeouts.Idle,
 			MaxAge:           c.Timeouts.ConnectionAge,
 			TCPUserTimeout:   c.Timeouts.TCPUser,
-			MaxFrameBytes:    c.Limits.MaxFrameBytes,
+			MaxFrameBytes:    int(c.Limits.MaxFrame),
 		},
 		AllowMissingSNI:         listener.AllowMissingSNI,
 		MaxConnections:          c.Limits.MaxConnections,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -20,8 +21,8 @@ type Revoked struct {
 	// another one; zero when none says so.
 	NextUpdate time.Time
 
-	file        string
-	digest      [sha256.Size]byte   // of its content
+	file        string              // or several
+	digest      [sha256.Size]byte   // of their content
 	authorities []*x509.Certificate // that were asked for
 	listed      map[string]bool     // of which there is a list, by distinguished name
 }
@@ -34,18 +35,40 @@ func keyOf(cert *x509.Certificate) revokedKey {
 	return revokedKey{string(cert.RawIssuer), string(cert.SerialNumber.Bytes())}
 }
 
-// LoadRevoked reads the revocation lists in a file: PEM, of which there may be
+// LoadRevoked reads the revocation lists in files: each PEM, of which there may be
 // several, or one in DER. Each must be signed by one of the authorities, and hold
 // nothing that is not understood here, as delta lists do.
 //
 // A list that is older than it should be is taken all the same, see
 // [Revoked.Warnings]: what it revokes stays revoked.
-func LoadRevoked(file string, authorities []*x509.Certificate) (*Revoked, error) {
-	content, err := readFile(file)
-	if err != nil {
-		return nil, err
+func LoadRevoked(authorities []*x509.Certificate, files ...string) (*Revoked, error) {
+	r := &Revoked{
+		serials:     map[revokedKey]time.Time{},
+		file:        strings.Join(files, ", "),
+		authorities: authorities,
+		listed:      map[string]bool{},
 	}
-	var lists [][]byte
+	for _, file := range files {
+		content, err := readFile(file)
+		if err != nil {
+			return nil, err
+		}
+		lists, err := revocationLists(file, content)
+		if err != nil {
+			return nil, err
+		}
+		for i, der := range lists {
+			if err := r.add(der); err != nil {
+				return nil, fmt.Errorf("%s: revocation list %d in it %w", file, i+1, err)
+			}
+		}
+		r.digest = sha256.Sum256(append(r.digest[:], content...))
+	}
+	return r, nil
+}
+
+// revocationLists returns the lists in a file, in DER.
+func revocationLists(file string, content []byte) (lists [][]byte, err error) {
 	if bytes.HasPrefix(content, []byte{0x30}) { // an ASN.1 sequence
 		lists = [][]byte{content}
 	}
@@ -63,19 +86,7 @@ func LoadRevoked(file string, authorities []*x509.Certificate) (*Revoked, error)
 	case len(lists) == 0:
 		return nil, fmt.Errorf("%s holds no revocation list, neither in PEM nor in DER: make one with openssl ca -gencrl", file)
 	}
-	r := &Revoked{
-		serials:     map[revokedKey]time.Time{},
-		file:        file,
-		digest:      sha256.Sum256(content),
-		authorities: authorities,
-		listed:      map[string]bool{},
-	}
-	for i, der := range lists {
-		if err := r.add(der); err != nil {
-			return nil, fmt.Errorf("%s: revocation list %d in it %w", file, i+1, err)
-		}
-	}
-	return r, nil
+	return lists, nil
 }
 
 func (r *Revoked) add(der []byte) error {

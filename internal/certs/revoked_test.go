@@ -75,7 +75,7 @@ func TestRevokedCertificatesAreToldFromOthers(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r, err := LoadRevoked(write(t, dir, "crl", test.content), authorities)
+			r, err := LoadRevoked(authorities, write(t, dir, "crl", test.content))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestRevokedCertificatesAreToldFromOthers(t *testing.T) {
 func TestSerialNumbersOfAnotherAuthorityDoNotMatter(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
 	theirs := b.chain(t)
-	r, err := LoadRevoked(write(t, t.TempDir(), "crl", a.list(t, x509.RevocationList{}, theirs[0])), []*x509.Certificate{a.cert, b.cert})
+	r, err := LoadRevoked([]*x509.Certificate{a.cert, b.cert}, write(t, t.TempDir(), "crl", a.list(t, x509.RevocationList{}, theirs[0])))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,13 +141,13 @@ func TestLoadRevokedExplainsWhatIsWrong(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			file := write(t, dir, "crl", test.content)
-			_, err := LoadRevoked(file, []*x509.Certificate{a.cert, &noLists})
+			_, err := LoadRevoked([]*x509.Certificate{a.cert, &noLists}, file)
 			if err == nil || !strings.HasPrefix(err.Error(), file) || !regexp.MustCompile(test.want).MatchString(err.Error()) {
 				t.Errorf("error %v, want %s", err, test.want)
 			}
 		})
 	}
-	if _, err := LoadRevoked(dir+"/nothing", nil); err == nil || !strings.Contains(err.Error(), "does not exist") {
+	if _, err := LoadRevoked(nil, dir+"/nothing"); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestLoadRevokedExplainsWhatIsWrong(t *testing.T) {
 func TestDoubtsAboutListsThatMayNotTellEverything(t *testing.T) {
 	a, b := newAuthority(t), newAuthority(t)
 	dir := t.TempDir()
-	r, err := LoadRevoked(write(t, dir, "crl", a.list(t, x509.RevocationList{NextUpdate: time.Now().Add(-time.Minute)})), []*x509.Certificate{a.cert, b.cert})
+	r, err := LoadRevoked([]*x509.Certificate{a.cert, b.cert}, write(t, dir, "crl", a.list(t, x509.RevocationList{NextUpdate: time.Now().Add(-time.Minute)})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestDoubtsAboutListsThatMayNotTellEverything(t *testing.T) {
 			t.Errorf("warnings lack %q:\n%s", want, got)
 		}
 	}
-	r, err = LoadRevoked(write(t, dir, "crl", a.list(t, x509.RevocationList{})), []*x509.Certificate{a.cert})
+	r, err = LoadRevoked([]*x509.Certificate{a.cert}, write(t, dir, "crl", a.list(t, x509.RevocationList{})))
 	if err != nil || len(r.Warnings()) > 0 {
 		t.Errorf("error %v, warnings %q about a good list", err, r.Warnings())
 	}

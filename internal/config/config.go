@@ -1,121 +1,296 @@
 // Package config is every setting of the program, as plain values: what it is called,
-// its default, and what it may be. [Config.Validate] finds all that is wrong at once. The
-// package opens no file and no socket, and knows nothing of where settings come from.
+// its default, and what it may be. [Read] makes a configuration of a file; the flags of
+// the program make one with one listener and one cluster. [Config.Validate] finds all
+// that is wrong at once. The package opens no file and no socket.
 //
 // A Config is a value: a reload makes a new one.
+//
+// The doc comments of the types here are the reference for users: docs/configuration.md
+// and the JSON Schema beside it are made from them.
 package config
 
 import "time"
 
 // Config is the whole configuration.
 type Config struct {
-	Listeners []Listener
-	Clusters  map[string]*Cluster
-	Admin     Admin
-	Limits    Limits
-	Timeouts  Timeouts
-	Log       Log
+	// Where clients connect. At least one.
+	Listeners []*Listener `yaml:"listeners"`
+	// The Kafka clusters that clients are led to, each under a name of your choice. The
+	// name is in the log, in metrics and in /readyz.
+	Clusters map[string]*Cluster `yaml:"clusters"`
+	// The port for metrics and health checks.
+	Admin Admin `yaml:"admin,omitempty"`
+	// What clients may use.
+	Limits Limits `yaml:"limits,omitempty"`
+	// How long things may take.
+	Timeouts Timeouts `yaml:"timeouts,omitempty"`
+	// What is written to standard error.
+	Log Log `yaml:"log,omitempty"`
 }
 
-// Listener is where clients connect.
+// Listener is where clients connect: one port for all brokers, which tells them apart by
+// the server name in the TLS handshake (SNI); or, with ports, a port for each broker.
 type Listener struct {
-	// Bind is the address and port to listen on.
-	Bind string
-	// AdvertisedPort is the port that clients are told to connect to. 0: that of Bind.
-	AdvertisedPort int
-	// AllowMissingSNI treats clients that name no server as if they asked for bootstrap.
-	AllowMissingSNI bool
-	// Certificate is shown to clients.
-	Certificate KeyPair
-	// ClientCertificates says whether clients need one, and of whom.
-	ClientCertificates ClientCertificates
+	// What the listener is called in the log. Default: its bind address.
+	Name string `yaml:"name,omitempty"`
+	// The address and port to listen on, such as 0.0.0.0:9092. With ports, where clients
+	// bootstrap from.
+	Bind string `yaml:"bind"`
+	// The port that clients are told to connect to. Default: the one that is listened on.
+	// It comes before the cluster's. Not with ports, which has its own.
+	AdvertisedPort int `yaml:"advertised-port,omitempty"`
+	// Lets in clients that send no server name, as if they asked for the bootstrap name.
+	// They reach the first upstream alone, so with several brokers they cannot work: see
+	// ports. Only with one cluster.
+	AllowMissingSNI bool `yaml:"allow-missing-sni,omitempty"`
+	// The clusters that are served. Default: all. Not with ports, which names its own.
+	Clusters []string `yaml:"clusters,omitempty"`
+	// What clients are shown: the first certificate that covers the name that they ask
+	// for. Required but with plaintext.
+	Certificates []KeyPair `yaml:"certificates,omitempty"`
+	// Certificates of clients (mTLS).
+	ClientCertificates ClientCertificates `yaml:"client-certificates,omitempty"`
+	// A port for each broker of one cluster, for clients that send no server name, or one
+	// name for all brokers.
+	Ports *Ports `yaml:"ports,omitempty"`
+	// Clients connect without TLS. Only with ports: without TLS there is no server name.
+	Plaintext bool `yaml:"plaintext,omitempty"`
+	// The PROXY protocol, by which a load balancer tells the address of its client.
+	ProxyProtocol *ProxyProtocol `yaml:"proxy-protocol,omitempty"`
 }
 
-// KeyPair names the PEM files of a certificate, with the intermediate ones behind it, and
-// of its private key.
-type KeyPair struct{ Cert, Key string }
+// Ports gives each broker of a cluster a port of its own: the first port is that of the
+// broker with the node id first-node-id, the next one of the next node id, and so on. So
+// every copy of the proxy, and every start, gives a broker the same port.
+type Ports struct {
+	// The cluster that is served.
+	Cluster string `yaml:"cluster"`
+	// The ports of the brokers, first and last, such as 9193-9292. They are listened on at
+	// the host of bind, and clients are told them. A broker with a node id beyond has none:
+	// what names it is not forwarded.
+	Brokers PortRange `yaml:"brokers"`
+	// The host name or address by which clients reach these ports.
+	AdvertisedHost string `yaml:"advertised-host"`
+	// The node id of the broker with the first port. Default: 0.
+	FirstNodeID int32 `yaml:"first-node-id,omitempty"`
+}
+
+// ProxyProtocol is the PROXY protocol, version 1 or 2, in front of what a client sends.
+type ProxyProtocol struct {
+	// The networks of the load balancers, such as 10.0.0.0/8. Each connection from there
+	// must begin with a header, and the client's address is taken from it. One from elsewhere
+	// must not.
+	From []Network `yaml:"from"`
+}
+
+// KeyPair is a certificate and its private key.
+type KeyPair struct {
+	// The certificate, a PEM file, with its intermediate certificates behind it.
+	Cert string `yaml:"cert"`
+	// Its private key, a PEM file.
+	Key string `yaml:"key"`
+}
 
 // ClientCertificates is mTLS with clients.
 type ClientCertificates struct {
-	// Require refuses clients without a certificate signed by one of CACerts.
-	Require bool
-	// CACerts is a PEM file of authorities.
-	CACerts string
-	// CRL is a file of revocation lists by CACerts, PEM or DER. "": none.
-	CRL string
+	// Refuses clients without a certificate signed by one of ca-certs.
+	Require bool `yaml:"require,omitempty"`
+	// The authorities of clients, a PEM file.
+	CACerts string `yaml:"ca-certs,omitempty"`
+	// Revocation lists (CRL) by ca-certs, PEM or DER files. Clients with a listed
+	// certificate are refused.
+	CRL []string `yaml:"crl,omitempty"`
 }
 
 // Cluster is a Kafka cluster as clients see it, and where it really is.
 type Cluster struct {
-	// SNISuffix is the domain under which clients see the brokers.
-	SNISuffix string
-	// Upstream are the bootstrap servers, host:port, in the order in which to try them.
-	Upstream []string
-	// UpstreamTLS is TLS with the brokers.
-	UpstreamTLS UpstreamTLS
-	// BrokerMappingRule is "<regex>::<replacement>", applied to a broker's own host name
-	// to make the name that clients see. "": b<id>.<suffix>.
-	BrokerMappingRule string
-	// HostsFile has addresses of brokers, asked before DNS. "": none.
-	HostsFile string
-	// RoutesFile keeps where brokers are, over restarts. "": brokers are learned anew.
-	RoutesFile string
+	// The domain under which clients see the brokers: kafka.example makes
+	// bootstrap.kafka.example, b0.kafka.example and so on. This or names.
+	SNISuffix string `yaml:"sni-suffix,omitempty"`
+	// Names of your own instead of sni-suffix.
+	Names *Names `yaml:"names,omitempty"`
+	// The port that clients are told to connect to, with listeners that say none.
+	AdvertisedPort int `yaml:"advertised-port,omitempty"`
+	// Makes the name that clients see from a broker's own host name:
+	// "<regex>::<replacement>", as in '^(b\d+)-.*$::${1}.kafka.example'. Where the regex does
+	// not match, the broker has its usual name.
+	BrokerMappingRule string `yaml:"broker-mapping-rule,omitempty"`
+	// Who clients are, and who they are to the brokers.
+	Authentication *Authentication `yaml:"authentication,omitempty"`
+	// What clients of this cluster may use.
+	Limits ClusterLimits `yaml:"limits,omitempty"`
+
+	Target `yaml:",inline"`
+	// With targets: the one that clients are led to.
+	Active string `yaml:"active,omitempty"`
+	// Several places where the cluster can be, each under a name of your choice. A cluster
+	// without targets has the settings of one itself.
+	Targets map[string]*Target `yaml:"targets,omitempty"`
+}
+
+// Target is where a cluster really is.
+type Target struct {
+	// The cluster's bootstrap servers, host:port. The next one is tried when one cannot be
+	// reached.
+	Upstream []string `yaml:"upstream,omitempty"`
+	// TLS with the brokers.
+	UpstreamTLS UpstreamTLS `yaml:"upstream-tls,omitempty"`
+	// Connects to brokers without TLS.
+	UpstreamPlaintext bool `yaml:"upstream-plaintext,omitempty"`
+	// A gate to go through: socks5://user:password@host:port, or http://user:password@host:port
+	// for a proxy that speaks HTTP CONNECT. The gate resolves the brokers' names, but for those
+	// in hosts-file. Or file:/path of a file that has it.
+	Via Secret `yaml:"via,omitempty"`
+	// A file with the addresses of brokers, used before DNS: like /etc/hosts, with * for any
+	// characters but a dot.
+	HostsFile string `yaml:"hosts-file,omitempty"`
+	// A file that keeps the brokers' addresses over restarts; created if missing.
+	RoutesFile string `yaml:"routes-file,omitempty"`
+}
+
+// ActiveTarget returns where the cluster is now; nil when active names no target.
+func (c *Cluster) ActiveTarget() *Target {
+	if len(c.Targets) == 0 {
+		return &c.Target
+	}
+	return c.Targets[c.Active]
+}
+
+// Names are the names by which clients see a cluster.
+type Names struct {
+	// The name that clients bootstrap from.
+	Bootstrap string `yaml:"bootstrap"`
+	// The name of each broker, with {id} for its node id, such as b{id}-orders.kafka.example.
+	Broker string `yaml:"broker"`
 }
 
 // UpstreamTLS is TLS with brokers.
 type UpstreamTLS struct {
-	// CACerts is a PEM file of authorities. "": those of the system.
-	CACerts string
-	// TrustAny does not verify the brokers' certificates: for tests only.
-	TrustAny bool
-	// Client is shown to brokers. Both empty: nothing is.
-	Client KeyPair
+	// The authorities of the brokers, a PEM file. Default: those of the system.
+	CACerts string `yaml:"ca-certs,omitempty"`
+	// Does not verify the brokers' certificates. For tests only: anyone in between can read
+	// and change everything.
+	TrustAny bool `yaml:"trust-any,omitempty"`
+	// A client certificate to show to the brokers, a PEM file.
+	Cert string `yaml:"cert,omitempty"`
+	// Its private key, a PEM file.
+	Key string `yaml:"key,omitempty"`
+}
+
+// Client is what is shown to brokers; both files are empty when nothing is.
+func (t UpstreamTLS) Client() KeyPair { return KeyPair{t.Cert, t.Key} }
+
+// Authentication says who clients are, and who they are to the brokers. This version knows
+// these settings and does not start with them.
+type Authentication struct {
+	// How clients authenticate, any of these.
+	Clients []ClientMechanism `yaml:"clients,omitempty"`
+	// How the proxy authenticates with the brokers.
+	Brokers *BrokerMechanism `yaml:"brokers,omitempty"`
+}
+
+// ClientMechanism is a SASL mechanism for clients.
+type ClientMechanism struct {
+	// The name of the SASL mechanism, such as SCRAM-SHA-256.
+	Mechanism string `yaml:"mechanism"`
+	// For OAUTHBEARER: the URL of the keys that sign tokens.
+	JWKS string `yaml:"jwks,omitempty"`
+	// For OAUTHBEARER: who issues tokens.
+	Issuer string `yaml:"issuer,omitempty"`
+	// For OAUTHBEARER: whom tokens are for.
+	Audience string `yaml:"audience,omitempty"`
+	// For PLAIN and SCRAM: the file of users.
+	Users string `yaml:"users,omitempty"`
+}
+
+// BrokerMechanism is a SASL mechanism towards brokers.
+type BrokerMechanism struct {
+	// The name of the SASL mechanism, such as PLAIN.
+	Mechanism string `yaml:"mechanism"`
+	// What the brokers are shown.
+	Credentials Credentials `yaml:"credentials"`
+}
+
+// Credentials are what the proxy shows to brokers.
+type Credentials struct {
+	// A folder with one file for each principal.
+	Folder string `yaml:"folder"`
+}
+
+// ClusterLimits bound what the clients of one cluster may use.
+type ClusterLimits struct {
+	// Clients at once; further ones are reset. Default: no limit but that of the proxy.
+	MaxConnections int `yaml:"max-connections,omitempty"`
 }
 
 // Admin is the port for metrics and health checks.
 type Admin struct {
-	// Bind is the address and port. "": off.
-	Bind string
+	// The address and port for /metrics, /healthz and /readyz. Default: off.
+	Bind string `yaml:"bind,omitempty"`
 }
 
-// Limits bound what clients may use. 0 is no limit, but for MaxFrameBytes.
+// Limits bound what clients may use. 0 is no limit, but for max-frame.
 type Limits struct {
-	MaxConnections          int // clients at once
-	MaxHandshakesPerAddress int // TLS handshakes at once from one IPv4 address or IPv6 /64
-	MaxFrameBytes           int // longest request or response
+	// Clients at once; further ones are reset. Default: no limit.
+	MaxConnections int `yaml:"max-connections,omitempty"`
+	// Clients at once from one address (IPv6: /64 network) that have not finished their TLS
+	// handshake; further ones are reset. Not behind a load balancer that hides its clients'
+	// addresses. Default: no limit.
+	MaxHandshakesPerAddress int `yaml:"max-handshakes-per-address,omitempty"`
+	// The longest request or response; a longer one ends its connection. Default: 100MiB.
+	MaxFrame Size `yaml:"max-frame,omitempty"`
 }
 
 // Timeouts are how long things may take. 0 is for ever where it is allowed.
 type Timeouts struct {
-	Handshake     time.Duration // from accepting a client to the end of its TLS handshake
-	Dial          time.Duration // for each attempt to reach a broker, TLS included
-	Idle          time.Duration // without a byte either way
-	ConnectionAge time.Duration // ±10 % jitter
-	TCPUser       time.Duration // for which a peer may acknowledge nothing
-	Drain         time.Duration // for requests in flight once the program was told to end
+	// From accepting a client to the end of its TLS handshake. Default: 10s.
+	Handshake time.Duration `yaml:"handshake,omitempty"`
+	// For each attempt to reach a broker, TLS included. Default: 10s.
+	Dial time.Duration `yaml:"dial,omitempty"`
+	// Without a byte in either direction, after which a connection is closed between two
+	// frames. Default: 0s, never.
+	Idle time.Duration `yaml:"idle,omitempty"`
+	// After which a connection is closed, ±10 % jitter, between two frames and with no request
+	// in flight. Default: 0s, never.
+	ConnectionAge time.Duration `yaml:"connection-age,omitempty"`
+	// After which a peer that acknowledges nothing it is sent counts as gone (Linux). 0s: the
+	// system's own time, about 15 minutes. Default: 1m.
+	TCPUser time.Duration `yaml:"tcp-user"`
+	// For requests in flight to be answered after the program was told to end. Default: 30s.
+	Drain time.Duration `yaml:"drain"`
 }
 
 // Log is what is written to standard error.
 type Log struct {
-	Level  string // debug, info, warn or error
-	Format string // text or json
+	// debug, info, warn or error. Default: info.
+	Level string `yaml:"level,omitempty"`
+	// text or json. Default: text.
+	Format string `yaml:"format,omitempty"`
 }
 
 // DefaultBind is where clients connect unless told otherwise.
 const DefaultBind = "0.0.0.0:9092"
 
-// Default returns the configuration with every default set, one listener and one cluster.
-func Default() *Config {
+// New returns a configuration with every default set, and no listener and no cluster.
+func New() *Config {
 	return &Config{
-		Listeners: []Listener{{
-			Bind:        DefaultBind,
-			Certificate: KeyPair{Cert: "server.pem", Key: "server_key.pem"},
-		}},
-		Clusters: map[string]*Cluster{DefaultCluster: {}},
-		Limits:   Limits{MaxFrameBytes: 100 << 20},
+		Clusters: map[string]*Cluster{},
+		Limits:   Limits{MaxFrame: 100 << 20},
 		Timeouts: Timeouts{Handshake: 10 * time.Second, Dial: 10 * time.Second, TCPUser: time.Minute, Drain: 30 * time.Second},
 		Log:      Log{Level: "info", Format: "text"},
 	}
+}
+
+// Default returns the configuration that the flags begin with: one listener and one
+// cluster.
+func Default() *Config {
+	c := New()
+	c.Listeners = []*Listener{{
+		Bind:         DefaultBind,
+		Certificates: []KeyPair{{Cert: "server.pem", Key: "server_key.pem"}},
+	}}
+	c.Clusters[DefaultCluster] = &Cluster{}
+	return c
 }
 
 // DefaultCluster is the name of the only cluster when nobody has named it.

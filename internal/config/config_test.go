@@ -10,7 +10,7 @@ import (
 // valid returns a configuration in which nothing is wrong.
 func valid() *Config {
 	c := Default()
-	c.Clusters[DefaultCluster] = &Cluster{SNISuffix: "kafka.example", Upstream: []string{"up.example:9092"}}
+	c.Clusters[DefaultCluster] = &Cluster{SNISuffix: "kafka.example", Target: Target{Upstream: []string{"up.example:9092"}}}
 	return c
 }
 
@@ -36,12 +36,12 @@ func TestEachMistakeNamesItsSettingAndWhatToDo(t *testing.T) {
 		`clusters.kafka.upstream: "two:x" has no valid port`:                                      func(c *Config) { c.cluster().Upstream = []string{"two:x"} },
 		`clusters.kafka.broker-mapping-rule: broker mapping rule "b0" has no "::"`:                func(c *Config) { c.cluster().BrokerMappingRule = "b0" },
 		"upstream-tls.ca-certs, clusters.kafka.upstream-tls.trust-any: contradict each other":     func(c *Config) { c.cluster().UpstreamTLS = UpstreamTLS{CACerts: "ca.pem", TrustAny: true} },
-		"upstream-tls.cert: needs clusters.kafka.upstream-tls.key, the certificate's private key": func(c *Config) { c.cluster().UpstreamTLS.Client.Cert = "c.pem" },
-		"upstream-tls.key: needs clusters.kafka.upstream-tls.cert, the key's certificate":         func(c *Config) { c.cluster().UpstreamTLS.Client.Key = "k.pem" },
+		"upstream-tls.cert: needs clusters.kafka.upstream-tls.key, the certificate's private key": func(c *Config) { c.cluster().UpstreamTLS.Cert = "c.pem" },
+		"upstream-tls.key: needs clusters.kafka.upstream-tls.cert, the key's certificate":         func(c *Config) { c.cluster().UpstreamTLS.Key = "k.pem" },
 		"admin.bind: \"nowhere\" is not address:port":                                             func(c *Config) { c.Admin.Bind = "nowhere" },
 		"admin.bind: 0.0.0.0:9092 is the address of listeners[0].bind: choose another port":       func(c *Config) { c.Admin.Bind = DefaultBind },
 		"admin.bind: [fe80::1%eth0]:1 is the address of listeners[0].bind":                        func(c *Config) { c.Admin.Bind = "[fe80::1%eth0]:1"; c.Listeners[0].Bind = c.Admin.Bind },
-		"limits.max-frame: 3 is not within 1024 and":                                              func(c *Config) { c.Limits.MaxFrameBytes = 3 },
+		"limits.max-frame: 3 is not within 1024 and":                                              func(c *Config) { c.Limits.MaxFrame = 3 },
 		"limits.max-connections: -1 is not a number of connections":                               func(c *Config) { c.Limits.MaxConnections = -1 },
 		"limits.max-handshakes-per-address: -2 is not a number of handshakes":                     func(c *Config) { c.Limits.MaxHandshakesPerAddress = -2 },
 		"timeouts.drain: -1s is less than nothing":                                                func(c *Config) { c.Timeouts.Drain = -time.Second },
@@ -95,7 +95,7 @@ func TestUpstreamsThatMayBeElsewhereAreTaken(t *testing.T) {
 func TestWhatDoesNothingOrIsDangerousIsWarnedAbout(t *testing.T) {
 	for want, change := range map[string]func(c *Config){
 		"ca-certs: does nothing without listeners[0].client-certificates.require": func(c *Config) { c.Listeners[0].ClientCertificates.CACerts = "ca.pem" },
-		"crl: does nothing without listeners[0].client-certificates.require":      func(c *Config) { c.Listeners[0].ClientCertificates.CRL = "crl.pem" },
+		"crl: does nothing without listeners[0].client-certificates.require":      func(c *Config) { c.Listeners[0].ClientCertificates.CRL = []string{"crl.pem"} },
 		"trust-any: NOT VERIFYING BROKERS":                                        func(c *Config) { c.cluster().UpstreamTLS.TrustAny = true },
 		"broker-mapping-rule: ":                                                   func(c *Config) { c.cluster().BrokerMappingRule = "^.*$::b.elsewhere.test" },
 	} {
@@ -122,7 +122,7 @@ func TestSettingsAreBroughtIntoForm(t *testing.T) {
 
 func TestSettingsAreNamedByWhoeverReports(t *testing.T) {
 	c := valid()
-	c.cluster().UpstreamTLS.Client.Cert = "100%.pem"
+	c.cluster().UpstreamTLS.Cert = "100%.pem"
 	wrong, _ := c.Validate()
 	got := wrong[0].Text(func(path string) string { return "--" + path[len("clusters.kafka.upstream-tls."):] })
 	if got != "--cert: needs --key, the certificate's private key" {

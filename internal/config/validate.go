@@ -25,7 +25,7 @@ func (c *Config) Validate() (wrong, warnings Errors) {
 	v.limits()
 	v.timeouts()
 	for i := range c.Listeners {
-		v.listener(i, &c.Listeners[i])
+		v.listener(i, c.Listeners[i])
 	}
 	v.admin()
 	return v.wrong, v.warnings
@@ -60,7 +60,7 @@ func (v *validator) cluster(name string, c *Cluster) {
 			v.warnings.Add(err, path("broker-mapping-rule"))
 		}
 	}
-	v.upstreamTLS(&c.UpstreamTLS, path)
+	v.upstreamTLS(c.UpstreamTLS, path)
 }
 
 // CheckSuffix returns a suffix as the program uses it. People also write it as
@@ -144,7 +144,7 @@ func ParseRule(rule string) (*route.Rule, error) {
 	return route.ParseRule(rule)
 }
 
-func (v *validator) upstreamTLS(t *UpstreamTLS, path func(string) string) {
+func (v *validator) upstreamTLS(t UpstreamTLS, path func(string) string) {
 	cert, key := path("upstream-tls.cert"), path("upstream-tls.key")
 	switch {
 	case t.TrustAny && t.CACerts != "":
@@ -153,17 +153,17 @@ func (v *validator) upstreamTLS(t *UpstreamTLS, path func(string) string) {
 		v.warnings.refer([]string{path("upstream-tls.trust-any")}, "NOT VERIFYING BROKERS: any certificate is taken, so that whoever gets in between can read and change everything, passwords included; use %s outside of tests", path("upstream-tls.ca-certs"))
 	}
 	switch {
-	case t.Client.Cert != "" && t.Client.Key == "":
+	case t.Cert != "" && t.Key == "":
 		v.wrong.refer([]string{cert}, "needs %s, the certificate's private key", key)
-	case t.Client.Key != "" && t.Client.Cert == "":
+	case t.Key != "" && t.Cert == "":
 		v.wrong.refer([]string{key}, "needs %s, the key's certificate", cert)
 	}
 }
 
 func (v *validator) limits() {
 	l := v.config.Limits
-	if l.MaxFrameBytes < 1024 || l.MaxFrameBytes > math.MaxInt32 {
-		v.wrong.addf("limits.max-frame", "%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", l.MaxFrameBytes, math.MaxInt32)
+	if l.MaxFrame < 1024 || l.MaxFrame > math.MaxInt32 {
+		v.wrong.addf("limits.max-frame", "%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", l.MaxFrame, math.MaxInt32)
 	}
 	if l.MaxConnections < 0 {
 		v.wrong.addf("limits.max-connections", "%d is not a number of connections: choose 1 or more, or 0 for no limit", l.MaxConnections)
@@ -223,7 +223,7 @@ func (v *validator) clientCertificates(m ClientCertificates, path func(string) s
 	if m.CACerts != "" {
 		v.warnings.refer([]string{caCerts}, useless, require)
 	}
-	if m.CRL != "" {
+	if len(m.CRL) > 0 {
 		v.warnings.refer([]string{crl}, useless, require)
 	}
 }

@@ -173,16 +173,17 @@ func timeRewriting(brokers int) (time.Duration, error) {
 		return 0, err
 	}
 	table, err := route.New(route.Config{
-		Suffix:         suffix,
-		Upstreams:      []route.Address{{Host: brokerHost, Port: 9092}},
-		AdvertisedPort: 9092,
+		Suffix:    suffix,
+		Upstreams: []route.Address{{Host: brokerHost, Port: 9092}},
 	})
 	if err != nil {
 		return 0, err
 	}
 	var inFlight kafka.InFlight
 	requests := kafka.Requests{Out: io.Discard, InFlight: &inFlight}
-	responses := kafka.Responses{Out: io.Discard, InFlight: &inFlight, Names: table.Learn}
+	responses := kafka.Responses{Out: io.Discard, InFlight: &inFlight, Names: func(node int32, host []byte, port int32) (string, int32, error) {
+		return table.Learn(node, host, port), 9092, nil
+	}}
 	const times = 200
 	taken := make([]int64, times)
 	scratch := make([]byte, len(request))

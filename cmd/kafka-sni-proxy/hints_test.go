@@ -104,7 +104,7 @@ func serveForHints(t *testing.T, brokers *kafkatest.Cluster, down, up *tls.Confi
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes, err := route.New(route.Config{Suffix: hintSuffix, AdvertisedPort: 9092, Upstreams: []route.Address{upstream}})
+	routes, err := route.New(route.Config{Suffix: hintSuffix, Upstreams: []route.Address{upstream}})
 	if err != nil {
 		t.Fatal(err)
 	}

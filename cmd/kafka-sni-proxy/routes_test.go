@@ -108,7 +108,7 @@ func TestSavingGoesOnAfterItWasNotPossible(t *testing.T) {
 	if len(wrong) > 0 {
 		t.Fatal(wrong)
 	}
-	table, err := route.New(route.Config{Suffix: suffix, Upstreams: []route.Address{{Host: "up", Port: 1}}, AdvertisedPort: 9092})
+	table, err := route.New(route.Config{Suffix: suffix, Upstreams: []route.Address{{Host: "up", Port: 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestSavingGoesOnAfterItWasNotPossible(t *testing.T) {
 
 func TestRoutesFileThatCannotBeReplacedIsAMistake(t *testing.T) {
 	dir := t.TempDir()
-	table, err := route.New(route.Config{Suffix: suffix, Upstreams: []route.Address{{Host: "up", Port: 1}}, AdvertisedPort: 9092})
+	table, err := route.New(route.Config{Suffix: suffix, Upstreams: []route.Address{{Host: "up", Port: 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}

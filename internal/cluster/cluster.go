@@ -24,14 +24,17 @@ import (
 	"kafka-sni-proxy/internal/tlswire"
 )
 
-// Config is what a Cluster is made from. Routes and TLS are required.
+// Config is what a Cluster is made from. Routes is required.
 type Config struct {
+	// Name is what the cluster is called in the log and in metrics.
+	Name string
+
 	// Routes says where names lead, and learns from responses. The cluster is its
 	// only user: it takes the table's OnLearn.
 	Routes *route.Table
 
 	// TLS is the configuration towards brokers: root CAs, and a client certificate
-	// where brokers want one. ServerName is set for each broker.
+	// where brokers want one. ServerName is set for each broker. Nil connects in plaintext.
 	TLS *tls.Config
 
 	// Dial opens a TCP connection to a broker, trying every address that the host
@@ -48,6 +51,10 @@ type Config struct {
 	// IsSelf reports whether a certificate is the proxy's own. A broker that shows it
 	// is the proxy, or a copy of it, and is refused. Nil: nothing is refused.
 	IsSelf func(*x509.Certificate) bool
+
+	// IsOwnSocket reports whether a connection to a broker leads to a socket that the proxy
+	// listens on. It is asked in plaintext, where there is no certificate. Nil: none does.
+	IsOwnSocket func(to net.Conn) bool
 
 	// Log gets what an operator acts on. Nil discards.
 	Log *slog.Logger
@@ -88,13 +95,28 @@ func New(config Config) *Cluster {
 func (c *Cluster) With(config *tls.Config) *Cluster {
 	changed := *c
 	changed.config.TLS = config
-	changed.tls = newBrokerTLS(config, c.config.IsSelf)
+	changed.tls = nil
+	if config != nil {
+		changed.tls = newBrokerTLS(config, c.config.IsSelf)
+	}
 	return &changed
 }
 
 // Resolve returns the route for a name that a client asks for. See
 // [route.Table.Resolve].
 func (c *Cluster) Resolve(name string) (route.Route, error) { return c.routes.Resolve(name) }
+
+// ResolveNode returns the route to the broker with a node id.
+func (c *Cluster) ResolveNode(node int32) route.Route { return c.routes.ResolveNode(node) }
+
+// Again resolves once more what a route was asked for.
+func (c *Cluster) Again(r *route.Route) (route.Route, error) { return c.routes.Again(r) }
+
+// Name returns what the cluster is called in the log and in metrics.
+func (c *Cluster) Name() string { return c.config.Name }
+
+// Routes returns the cluster's routes.
+func (c *Cluster) Routes() *route.Table { return c.routes }
 
 // Bootstrap returns the name by which clients reach the cluster first.
 func (c *Cluster) Bootstrap() string { return c.routes.Bootstrap() }
@@ -141,7 +163,7 @@ func (c *Cluster) Connect(ctx context.Context, r *route.Route) (*tlswire.Conn, r
 
 // resolveAgain looks the route's name up again.
 func (c *Cluster) resolveAgain(r *route.Route) {
-	if now, err := c.routes.Resolve(r.Name); err == nil {
+	if now, err := c.routes.Again(r); err == nil {
 		*r = now
 	}
 }
@@ -175,8 +197,22 @@ func (c *Cluster) Check(ctx context.Context) error {
 
 // watchers are functions that wait for a name to be learned.
 type watchers struct {
-	mu     sync.Mutex
-	byName map[string]map[*watcher]struct{}
+	mu  sync.Mutex
+	all map[watched]map[*watcher]struct{}
+}
+
+// watched is what a watcher waits for: a name, or a node id.
+type watched struct {
+	name   string
+	node   int32
+	byNode bool
+}
+
+func watchedBy(r *route.Route) watched {
+	if r.ByNode {
+		return watched{node: r.Node, byNode: true}
+	}
+	return watched{name: r.Name}
 }
 
 type watcher struct {
@@ -184,42 +220,45 @@ type watcher struct {
 	moved func()
 }
 
-// Watch has moved called when it is learned that a name leads elsewhere than to at, also
-// when that has been learned already. It may be called more than once, on the goroutine
-// of whoever learns, with locks held: it must not wait. stop ends that.
-func (c *Cluster) Watch(name string, at route.Address, moved func()) (stop func()) {
-	w := &watcher{at, moved}
+// Watch has moved called when it is learned that what a route was asked for is elsewhere
+// than at an address, also when that has been learned already. It may be called more than
+// once, on the goroutine of whoever learns, with locks held: it must not wait. stop ends
+// that.
+func (c *Cluster) Watch(r *route.Route, at route.Address, moved func()) (stop func()) {
+	w, key := &watcher{at, moved}, watchedBy(r)
 	ws := &c.watchers
 	ws.mu.Lock()
-	if ws.byName == nil {
-		ws.byName = map[string]map[*watcher]struct{}{}
+	if ws.all == nil {
+		ws.all = map[watched]map[*watcher]struct{}{}
 	}
-	if ws.byName[name] == nil {
-		ws.byName[name] = map[*watcher]struct{}{}
+	if ws.all[key] == nil {
+		ws.all[key] = map[*watcher]struct{}{}
 	}
-	ws.byName[name][w] = struct{}{}
+	ws.all[key][w] = struct{}{}
 	ws.mu.Unlock()
 	// It may have been learned since the caller resolved it.
-	if r, err := c.routes.Resolve(name); err == nil && r.Confirmed && r.Addresses[0] != at {
+	if now, err := c.routes.Again(r); err == nil && now.Confirmed && now.Addresses[0] != at {
 		moved()
 	}
 	return func() {
 		ws.mu.Lock()
 		defer ws.mu.Unlock()
-		delete(ws.byName[name], w)
-		if len(ws.byName[name]) == 0 {
-			delete(ws.byName, name)
+		delete(ws.all[key], w)
+		if len(ws.all[key]) == 0 {
+			delete(ws.all, key)
 		}
 	}
 }
 
 // learned is the routes' OnLearn.
-func (k *knowledge) learned(name string, is route.Address) {
+func (k *knowledge) learned(node int32, name string, is route.Address) {
 	k.watchers.mu.Lock()
 	defer k.watchers.mu.Unlock()
-	for w := range k.watchers.byName[name] {
-		if w.at != is {
-			w.moved()
+	for _, key := range []watched{{name: name}, {node: node, byNode: true}} {
+		for w := range k.watchers.all[key] {
+			if w.at != is {
+				w.moved()
+			}
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 func withBrokers(t *testing.T, dial func(host string), brokers ...*kafkatest.Broker) *Cluster {
 	t.Helper()
 	up := route.Address{Host: brokers[0].Host, Port: brokers[0].Port}
-	routes, err := route.New(route.Config{Suffix: "kafka.example", AdvertisedPort: 9092, Upstreams: []route.Address{up}})
+	routes, err := route.New(route.Config{Suffix: "kafka.example", Upstreams: []route.Address{up}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +75,20 @@ func TestConnectionIsMovedToWhatWasLearnedMeanwhile(t *testing.T) {
 }
 
 func TestWatchTellsWhatIsKnownAlready(t *testing.T) {
+	for by, asked := range map[string]route.Route{
+		"name":    {Name: "b1.kafka.example"},
+		"node id": {Node: 1, ByNode: true},
+	} {
+		t.Run(by, func(t *testing.T) { watchTellsWhatIsKnown(t, asked) })
+	}
+}
+
+func watchTellsWhatIsKnown(t *testing.T, asked route.Route) {
 	c := withBrokers(t, nil, silentBroker(t, "boot.test"))
 	c.routes.Learn(1, []byte("there.test"), 9092)
 	moved := 0
 	watch := func(at string) (stop func()) {
-		return c.Watch("b1.kafka.example", route.Address{Host: at, Port: 9092}, func() { moved++ })
+		return c.Watch(&asked, route.Address{Host: at, Port: 9092}, func() { moved++ })
 	}
 	stop := watch("there.test")
 	if moved != 0 {
@@ -98,7 +107,7 @@ func TestWatchTellsWhatIsKnownAlready(t *testing.T) {
 	if moved != 2 {
 		t.Error("not told of what was known already")
 	}
-	if n := len(c.watchers.byName); n != 1 {
+	if n := len(c.watchers.all); n != 1 {
 		t.Errorf("%d names watched, want 1", n)
 	}
 }

@@ -50,7 +50,7 @@ func clusterOf(t *testing.T, isSelf func(*x509.Certificate) bool, upstreams []*t
 	for _, b := range upstreams {
 		up = append(up, b.address())
 	}
-	routes, err := route.New(route.Config{Suffix: "kafka.example", AdvertisedPort: 9092, Upstreams: up})
+	routes, err := route.New(route.Config{Suffix: "kafka.example", Upstreams: up})
 	if err != nil {
 		t.Fatal(err)
 	}

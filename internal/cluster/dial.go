@@ -57,6 +57,13 @@ func (c *Cluster) dialOne(ctx context.Context, a route.Address, left int) (*tlsw
 	if err != nil {
 		return nil, &ConnectError{StageDial, fmt.Errorf("connecting to broker %s: %w", a, err)}
 	}
+	if c.tls == nil {
+		if c.config.IsOwnSocket != nil && c.config.IsOwnSocket(socket) {
+			socket.Close()
+			return nil, &ConnectError{StageDial, &LoopError{a, true}}
+		}
+		return tlswire.Plaintext(socket), nil
+	}
 	conn := tlswire.Client(socket, c.tls.to(a))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		conn.CloseNow()
@@ -121,7 +128,7 @@ func (b *brokerTLS) to(a route.Address) *tls.Config {
 func (b *brokerTLS) refuseSelf(a route.Address, next func(tls.ConnectionState) error) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) > 0 && b.isSelf(state.PeerCertificates[0]) {
-			return &LoopError{a}
+			return &LoopError{Address: a}
 		}
 		if next == nil {
 			return nil

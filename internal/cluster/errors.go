@@ -41,9 +41,15 @@ func join(failures []error) error {
 }
 
 // LoopError is of a broker's address that leads back to the proxy, or to a copy of it.
-type LoopError struct{ Address route.Address }
+type LoopError struct {
+	Address   route.Address
+	Plaintext bool // so there was no certificate to tell
+}
 
 func (e *LoopError) Error() string {
+	if e.Plaintext {
+		return fmt.Sprintf("%s is this proxy itself: it listens there", e.Address)
+	}
 	return fmt.Sprintf("%s is this proxy itself, or a copy of it: it shows this proxy's own certificate", e.Address)
 }
 

@@ -176,9 +176,10 @@ func (c *Cluster) Reconsider() {
 }
 
 // Learner returns what is called for the broker addresses and the cluster ids in the
-// responses of one connection to the broker at an address: see [kafka.Responses].
-func (c *Cluster) Learner(from route.Address) (kafka.Names, func(clusterID []byte) error) {
-	l := &learner{cluster: c, from: from}
+// responses of one connection to the broker at an address: see [kafka.Responses]. naming
+// gives the addresses that the client is told; nil when there is no client.
+func (c *Cluster) Learner(from route.Address, naming route.Naming) (kafka.Names, func(clusterID []byte) error) {
+	l := &learner{cluster: c, from: from, naming: naming}
 	return l.name, l.clusterID
 }
 
@@ -186,6 +187,7 @@ func (c *Cluster) Learner(from route.Address) (kafka.Names, func(clusterID []byt
 type learner struct {
 	cluster  *Cluster
 	from     route.Address
+	naming   route.Naming
 	verified bool // the connection has told the cluster's own id
 }
 
@@ -201,12 +203,17 @@ func (l *learner) clusterID(id []byte) error {
 	return err
 }
 
-// name returns the address under which clients are to see a broker, and learns where
-// the broker is. From a connection that has not told the cluster's id nothing is
+// name returns the address under which the client is to see a broker, and learns where
+// the broker is, also when the client has no address for it. From a connection that has not told the cluster's id nothing is
 // learned once the id is known: it may have come to another cluster.
-func (l *learner) name(node int32, host []byte, port int32) (name string, advertisedPort int32) {
+func (l *learner) name(node int32, host []byte, port int32) (name string, advertisedPort int32, err error) {
 	if l.verified || l.cluster.routes.ClusterID() == "" {
-		return l.cluster.routes.Learn(node, host, port)
+		name = l.cluster.routes.Learn(node, host, port)
+	} else {
+		name = l.cluster.routes.Name(node, host)
 	}
-	return l.cluster.routes.Name(node, host)
+	if l.naming == nil {
+		return name, 0, nil
+	}
+	return l.naming.Address(node, name)
 }

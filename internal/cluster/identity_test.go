@@ -23,7 +23,7 @@ var (
 func newTestCluster(t *testing.T) (*Cluster, *bytes.Buffer) {
 	t.Helper()
 	log := new(bytes.Buffer)
-	routes, err := route.New(route.Config{Suffix: "kafka.example", AdvertisedPort: 9092, Upstreams: []route.Address{up0, up1}})
+	routes, err := route.New(route.Config{Suffix: "kafka.example", Upstreams: []route.Address{up0, up1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func newTestCluster(t *testing.T) (*Cluster, *bytes.Buffer) {
 
 // tells has the broker at an address tell an id, then where node 1 is.
 func tells(c *Cluster, from route.Address, id string, node1 string) error {
-	names, clusterID := c.Learner(from)
+	names, clusterID := c.Learner(from, route.OnePort(9092))
 	if err := clusterID([]byte(id)); err != nil {
 		return err
 	}
@@ -140,11 +140,11 @@ func TestReconsideringKeepsTheClusterThatIsThere(t *testing.T) {
 func TestUnverifiedConnectionTeachesNothing(t *testing.T) {
 	c, _ := newTestCluster(t)
 	tells(c, up0, "A", "a1.test")
-	names, clusterID := c.Learner(up1)
-	if name, port := names(1, []byte("b1.test"), 9092); name != "b1.kafka.example" || port != 9092 {
+	names, clusterID := c.Learner(up1, route.OnePort(9092))
+	if name, port, _ := names(1, []byte("b1.test"), 9092); name != "b1.kafka.example" || port != 9092 {
 		t.Errorf("the client is told %s:%d", name, port)
 	}
-	if name, _ := names(2, []byte("b2.test"), 9092); name != "b2.kafka.example" {
+	if name, _, _ := names(2, []byte("b2.test"), 9092); name != "b2.kafka.example" {
 		t.Errorf("the client is told %s", name)
 	}
 	if where := whereIs1(t, c); where != "a1.test" || c.Brokers() != 1 {
@@ -162,7 +162,7 @@ func TestUnverifiedConnectionTeachesNothing(t *testing.T) {
 // TestClustersWithoutAnIDAreLearnedFrom: Metadata before version 2 has none.
 func TestClustersWithoutAnIDAreLearnedFrom(t *testing.T) {
 	c, _ := newTestCluster(t)
-	names, _ := c.Learner(up0)
+	names, _ := c.Learner(up0, route.OnePort(9092))
 	names(1, []byte("a1.test"), 9092)
 	if where := whereIs1(t, c); where != "a1.test" {
 		t.Errorf("node 1 is at %s", where)

@@ -154,11 +154,11 @@ func (c *Cluster) fetchBrokers(ctx context.Context, addresses ...route.Address) 
 
 	var inFlight kafka.InFlight
 	told := 0
-	names, clusterID := c.Learner(address)
+	names, clusterID := c.Learner(address, nil)
 	requests := kafka.Requests{Out: broker, InFlight: &inFlight}
 	responses := kafka.Responses{Out: io.Discard, InFlight: &inFlight, MaxFrame: c.config.MaxFrameBytes,
 		ClusterID: clusterID,
-		Names: func(node int32, host []byte, port int32) (string, int32) {
+		Names: func(node int32, host []byte, port int32) (string, int32, error) {
 			told++
 			return names(node, host, port)
 		}}

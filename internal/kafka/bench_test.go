@@ -15,11 +15,13 @@ const readSize = 128 << 10
 
 // table returns the proxy's own names.
 func table(t testing.TB) Names {
-	r, err := route.New(route.Config{Suffix: "kafka.example", Upstreams: []route.Address{{Host: "b", Port: 1}}, AdvertisedPort: 9092})
+	r, err := route.New(route.Config{Suffix: "kafka.example", Upstreams: []route.Address{{Host: "b", Port: 1}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Learn
+	return func(node int32, host []byte, port int32) (string, int32, error) {
+		return r.Learn(node, host, port), 9092, nil
+	}
 }
 
 // cluster returns a Metadata response of a cluster as the clouds name theirs.

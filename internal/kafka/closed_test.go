@@ -41,9 +41,9 @@ func (g *generator) withAddresses(key, version int16) *message {
 func try(t *testing.T, m *message, frame []byte, tune tuning, next pieces) (err error) {
 	t.Helper()
 	asked := 0
-	r := &Responses{tune: tune, Names: func(node int32, host []byte, port int32) (string, int32) {
+	r := &Responses{tune: tune, Names: func(node int32, host []byte, port int32) (string, int32, error) {
 		asked++
-		return "a-name-for-clients", 1
+		return "a-name-for-clients", 1, nil
 	}}
 	var out bytes.Buffer
 	r.Out, r.InFlight = &out, new(InFlight)

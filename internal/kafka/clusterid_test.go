@@ -36,9 +36,9 @@ func TestClusterIDIsToldBeforeTheBrokers(t *testing.T) {
 			var told []string
 			r := Responses{Out: &out, InFlight: new(InFlight),
 				ClusterID: func(id []byte) error { told = append(told, string(id)); return nil },
-				Names: func(node int32, _ []byte, _ int32) (string, int32) {
+				Names: func(node int32, _ []byte, _ int32) (string, int32, error) {
 					told = append(told, fmt.Sprint("node ", node))
-					return "b7.kafka.example", 9092
+					return "b7.kafka.example", 9092, nil
 				}}
 			ask(t, r.InFlight, m.Key(), m.GetVersion(), 1)
 			if err := feed(r.Forward, frame, cutAt(at)); err != nil {
@@ -65,7 +65,7 @@ func TestNothingOfAnotherClusterIsForwardedOrLearned(t *testing.T) {
 			var out bytes.Buffer
 			r := Responses{Out: &out, InFlight: new(InFlight),
 				ClusterID: func([]byte) error { return other },
-				Names:     func(int32, []byte, int32) (string, int32) { t.Error("learned"); return "", 0 }}
+				Names:     func(int32, []byte, int32) (string, int32, error) { t.Error("learned"); return "", 0, nil }}
 			ask(t, r.InFlight, 12, 4, 0)
 			ask(t, r.InFlight, m.Key(), m.GetVersion(), 1)
 			if err := feed(r.Forward, stream, cutAt(at)); err != other {

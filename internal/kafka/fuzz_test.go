@@ -51,7 +51,7 @@ func FuzzResponses(f *testing.F) {
 		}
 		frame := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
 		frame = append(append(frame, 0, 0, 0, 0), body...)
-		same := func(_ int32, host []byte, port int32) (string, int32) { return string(host), port }
+		same := func(_ int32, host []byte, port int32) (string, int32, error) { return string(host), port, nil }
 
 		// Cuts make no difference, but for how much of a frame that turns out to
 		// be malformed is on its way by then.
@@ -84,17 +84,17 @@ func FuzzResponses(f *testing.F) {
 		}
 
 		// Other names are the only ones left.
-		out, err = run(frame, func(node int32, host []byte, port int32) (string, int32) {
-			return "n" + strings.Repeat("ame", len(host)%7), 7
+		out, err = run(frame, func(node int32, host []byte, port int32) (string, int32, error) {
+			return "n" + strings.Repeat("ame", len(host)%7), 7, nil
 		}, inOne)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = run(out, func(node int32, host []byte, port int32) (string, int32) {
+		_, err = run(out, func(node int32, host []byte, port int32) (string, int32, error) {
 			if port != 7 || strings.Trim(string(host), "name") != "" {
 				t.Fatalf("in %x, %d is still at %q:%d", out, node, host, port)
 			}
-			return "n", 7
+			return "n", 7, nil
 		}, inOne)
 		if err != nil {
 			t.Fatalf("what came of it is not well formed: %v\n%x", err, out)

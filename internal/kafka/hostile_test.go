@@ -71,7 +71,7 @@ func TestTooManyEndpointsAreLeftOut(t *testing.T) {
 			if records > 0 {
 				r.tune = tuning{}
 			}
-			r.Names = func(int32, []byte, int32) (string, int32) { named++; return "b", 1 }
+			r.Names = func(int32, []byte, int32) (string, int32, error) { named++; return "b", 1, nil }
 			r.InFlight.push(pending{correlation: 1, key: keyFetch, version: 16, api: lookup(keyFetch)})
 			if err := feed(r.Forward, fetchWithEndpoints(records, endpoints), func(left int) int { return 100_000 }); err != nil {
 				t.Fatal(err)

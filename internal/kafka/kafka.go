@@ -55,7 +55,7 @@ type Error struct {
 	Version int16  // API version, or -1
 	Offset  int64  // where in the frame, counted from its length field
 	Reason  string // what is wrong, in words for an operator
-	Err     error  // ErrFrameSize, or nil
+	Err     error  // ErrFrameSize, what [Names] has returned, or nil
 }
 
 // ErrFrameSize is in an [Error] about a frame that is longer than MaxFrame, or has a

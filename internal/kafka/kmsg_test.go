@@ -135,7 +135,7 @@ func (m *message) unknownTags() *kmsg.Tags {
 func (m *message) rename(names Names) {
 	for _, a := range m.addresses() {
 		if *a.host != "" {
-			*a.host, *a.port = names(*a.node, []byte(*a.host), *a.port)
+			*a.host, *a.port, _ = names(*a.node, []byte(*a.host), *a.port)
 		}
 	}
 }
@@ -285,12 +285,12 @@ func (g *generator) host() string {
 // namer returns names of many lengths for brokers, a different one for every
 // broker.
 func namer(length int) Names {
-	return func(node int32, host []byte, port int32) (string, int32) {
+	return func(node int32, host []byte, port int32) (string, int32, error) {
 		if len(host) == 0 || node < 0 || port < 1 {
 			panic(fmt.Sprintf("asked for the name of %d, %q, %d", node, host, port))
 		}
 		name := fmt.Sprintf("%d-%d-%d.example", node, port, len(host))
-		return name + strings.Repeat("n", max(0, length-len(name))), port ^ 1
+		return name + strings.Repeat("n", max(0, length-len(name))), port ^ 1, nil
 	}
 }
 

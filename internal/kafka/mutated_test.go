@@ -97,7 +97,9 @@ func growth() func() int64 {
 // independent decoder look for brokers in what is forwarded of it.
 func TestMutatedResponses(t *testing.T) {
 	captured := realResponses(t)
-	names := func(node int32, _ []byte, _ int32) (string, int32) { return fmt.Sprintf("n%d.example", node), 7 }
+	names := func(node int32, _ []byte, _ int32) (string, int32, error) {
+		return fmt.Sprintf("n%d.example", node), 7, nil
+	}
 	grown := growth()
 	refused, forwarded, addresses, rewritten := 0, 0, 0, int64(0)
 	for seed := range uint64(*mutations) {

@@ -38,9 +38,9 @@ func newDialogue() *dialogue {
 	d.requests = Requests{Out: &d.up, InFlight: &d.inFlight, Hold: true}
 	d.responses = Responses{Out: &d.down, InFlight: &d.inFlight,
 		QueryAnswered: func(brokers int) { d.answered = append(d.answered, brokers) },
-		Names: func(node int32, host []byte, port int32) (string, int32) {
+		Names: func(node int32, host []byte, port int32) (string, int32, error) {
 			d.told = append(d.told, node)
-			return "a-name-for-clients", 1
+			return "a-name-for-clients", 1, nil
 		}}
 	return d
 }

@@ -22,10 +22,13 @@ const (
 	margin = 8 << 10
 )
 
-// Names returns the address under which clients are to see a broker. It is
+// Names returns the address under which a client is to see a broker. It is
 // called for each address in a response, once all of them are known to be well
-// formed, and must not keep host.
-type Names func(node int32, host []byte, port int32) (name string, advertisedPort int32)
+// formed, and must not keep host. An error means that there is no such address:
+// nothing of the response is forwarded, and Forward returns an [Error] with that
+// error in it. An endpoint behind records (KIP-951), which are forwarded by then, is
+// left out instead.
+type Names func(node int32, host []byte, port int32) (name string, advertisedPort int32, err error)
 
 // Responses forwards a broker's responses to the client, and replaces the
 // broker addresses in them. Out, InFlight and Names must be set.
@@ -63,7 +66,7 @@ type Responses struct {
 	NotLeader int64
 	// Frames counts the responses to the client whose header was read, Rewritten
 	// those in which something was replaced, and Dropped the endpoints left out
-	// because they did not fit.
+	// because they did not fit, or the client has no address for them.
 	Frames, Rewritten, Dropped int64
 
 	mode mode

@@ -21,7 +21,11 @@ func (r *Responses) rewriteHead(b []byte) ([]byte, error) {
 	out := buffer(len(b) + 16*len(r.scan.found)) // the names may be longer, and it may grow
 	done := 0                                    // b[:done] is in out
 	for _, a := range r.scan.found {
-		name, port := r.Names(a.node, b[a.host:a.end], a.port)
+		name, port, err := r.Names(a.node, b[a.host:a.end], a.port)
+		if err != nil {
+			recycle(out)
+			return nil, r.noName(err)
+		}
 		out = append(out, b[done:a.start]...)
 		if r.scan.layout.flexible {
 			out = binary.AppendUvarint(out, uint64(len(name)+1))
@@ -91,6 +95,13 @@ func (r *Responses) rewriteTail(b []byte) ([]byte, error) {
 	return t.append(append(buffer(len(before)+len(b)), before...)), nil
 }
 
+// noName refuses a response of which a broker has no address for the client.
+func (r *Responses) noName(why error) error {
+	e := r.fail("%v", why)
+	e.Err = why
+	return e
+}
+
 // resized sets the length of a frame that begins with out, which is grown bytes
 // longer than what it replaces.
 func (r *Responses) resized(out []byte, grown int) ([]byte, error) {
@@ -134,7 +145,7 @@ func (r *Responses) takeAnswer(b []byte) ([]byte, error) {
 			return nil, err
 		}
 		for _, a := range r.scan.found {
-			r.Names(a.node, b[a.host:a.end], a.port)
+			r.Names(a.node, b[a.host:a.end], a.port) // an error does not matter: nothing is forwarded
 			brokers++
 		}
 	}

@@ -94,16 +94,21 @@ func (c *cursor) endpoints() (all []endpoint, dropped int) {
 	return all, dropped
 }
 
-// rename puts in the names that clients are to see.
+// rename puts in the names that clients are to see. An endpoint without one is left out.
 func (t *trailer) rename(names Names) {
-	for i := range t.endpoints {
-		e := &t.endpoints[i]
-		if len(e.host) == 0 {
-			continue
+	kept := t.endpoints[:0]
+	for _, e := range t.endpoints {
+		if len(e.host) > 0 {
+			name, port, err := names(e.node, e.host, e.port)
+			if err != nil {
+				t.dropped++
+				continue
+			}
+			e.host, e.port = []byte(name), port
 		}
-		name, port := names(e.node, e.host, e.port)
-		e.host, e.port = []byte(name), port
+		kept = append(kept, e)
 	}
+	t.endpoints = kept
 }
 
 // fit makes the trailer exactly n bytes long. Endpoints that make it longer

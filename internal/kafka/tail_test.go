@@ -169,7 +169,7 @@ func TestShortNamesKeepEveryEndpoint(t *testing.T) {
 					tr.endpoints = append(tr.endpoints, endpoint{node: int32(i), host: []byte(strings.Repeat("u", 50)), port: 1, rest: []byte{0, 0}})
 				}
 				n := tr.size()
-				tr.rename(func(int32, []byte, int32) (string, int32) { return strings.Repeat("n", 50-shorter), 1 })
+				tr.rename(func(int32, []byte, int32) (string, int32, error) { return strings.Repeat("n", 50-shorter), 1, nil })
 				gap := n - tr.size()
 				ok := tr.fit(n)
 				dropped := tr.dropped

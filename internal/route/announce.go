@@ -4,7 +4,7 @@ import "slices"
 
 // OnLearn has f called for each broker that is learned, moves or gets another
 // name from now on: once for each name under which the broker can be resolved,
-// its aliases included, with its address. A broker that was loaded from a file
+// its aliases included, with its node id and address. A broker that was loaded from a file
 // is learned when a response tells of it for the first time. OnLearn must be
 // called before the table is used.
 //
@@ -18,7 +18,7 @@ import "slices"
 //     So Learn may return before f has been called.
 //   - When f panics, the panic reaches the caller of Learn. The changes behind it
 //     are told at the next change.
-func (t *Table) OnLearn(f func(name string, addr Address)) { t.listener = f }
+func (t *Table) OnLearn(f func(node int32, name string, addr Address)) { t.listener = f }
 
 // announce has the listener told of a broker, and the routes saved. The caller
 // holds t.mu and calls tell when it has released it.
@@ -63,12 +63,12 @@ func (t *Table) tellOf(b *broker) {
 	t.mu.Unlock()
 	defer t.mu.Lock()
 	s := b.state.Load()
-	t.listener(s.name, s.addr)
+	t.listener(b.node, s.name, s.addr)
 	for _, alias := range s.aliases {
-		t.listener(alias, s.addr)
+		t.listener(b.node, alias, s.addr)
 	}
 	name := t.defaultName(b.node)
 	if name != s.name && !slices.Contains(s.aliases, name) && t.owner(name) == b {
-		t.listener(name, s.addr)
+		t.listener(b.node, name, s.addr)
 	}
 }

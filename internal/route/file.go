@@ -97,8 +97,8 @@ func (t *Table) decode(data []byte) (*fileContent, error) {
 		return nil, errors.New("it is not a routes file")
 	case c.Version != fileVersion:
 		return nil, fmt.Errorf("its version is %d: this program knows version %d", c.Version, fileVersion)
-	case c.Suffix != t.suffix:
-		return nil, fmt.Errorf("it is for the suffix %q, not %q", c.Suffix, t.suffix)
+	case c.Suffix != t.scheme():
+		return nil, fmt.Errorf("it is for the suffix %q, not %q", c.Suffix, t.scheme())
 	case c.Rule != t.ruleText():
 		return nil, fmt.Errorf("it is for the broker mapping rule %q, not %q", c.Rule, t.ruleText())
 	case !slices.ContainsFunc(t.upstreamTexts(), func(u string) bool { return slices.Contains(c.Upstreams, u) }):
@@ -149,7 +149,7 @@ func (t *Table) restore(c *fileContent) {
 	}
 	// With all names known, what keeps a broker from the rule's name is known too.
 	for _, f := range brokers {
-		b, c := t.broker(f.Node), t.choose(f.Node, f.Host)
+		b, c := t.node(f.Node), t.choose(f.Node, f.Host)
 		is := *b.state.Load()
 		is.wanted = c.wanted
 		b.state.Store(&is)
@@ -162,7 +162,7 @@ func (t *Table) Save(path string) error {
 	c := fileContent{
 		Format:    fileFormat,
 		Version:   fileVersion,
-		Suffix:    t.suffix,
+		Suffix:    t.scheme(),
 		Rule:      t.ruleText(),
 		Upstreams: t.upstreamTexts(),
 	}
@@ -191,6 +191,15 @@ func (t *Table) snapshot() (clusterID string, brokers []fileBroker) {
 		brokers = append(brokers, fileBroker{Node: e.Node, Name: e.Name, Aliases: e.Aliases, Host: e.Address.Host, Port: e.Address.Port})
 	}
 	return t.ClusterID(), brokers
+}
+
+// scheme is what the names in the file depend on, beside the rule: the suffix, or
+// names of one's own.
+func (t *Table) scheme() string {
+	if t.bootstrap == "bootstrap."+t.suffix && t.broker == (nameTemplate{"b", "." + t.suffix}) {
+		return t.suffix
+	}
+	return t.bootstrap + " " + t.Template()
 }
 
 func (t *Table) ruleText() string {

@@ -46,12 +46,12 @@ func TestNamesAndAddressesOutliveTheProgram(t *testing.T) {
 		// Another order of learning would give other names.
 		again, _ := load(t, path, rule)
 		for node := int32(2); node >= 0; node-- {
-			want, _ := tab.Learn(node, fmt.Appendf(nil, "x%d.up", node), 9092+node)
+			want := tab.Learn(node, fmt.Appendf(nil, "x%d.up", node), 9092+node)
 			r, err := again.Resolve(want)
 			if err != nil || r.Kind != Broker || r.Confirmed || r.Addresses[0] != (Address{fmt.Sprintf("x%d.up", node), 9092 + node}) {
 				t.Errorf("rule %q: Resolve(%s) = %+v, %v", rule, want, r, err)
 			}
-			if got, _ := again.Learn(node, fmt.Appendf(nil, "x%d-y%d.up", node, node), 9092); got != want {
+			if got := again.Learn(node, fmt.Appendf(nil, "x%d-y%d.up", node, node), 9092); got != want {
 				t.Errorf("rule %q: node %d is %s, was %s", rule, node, got, want)
 			}
 			if r, _ := again.Resolve(want); !r.Confirmed || r.Addresses[0].Host != fmt.Sprintf("x%d-y%d.up", node, node) {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Learn remembers that a broker lives at host and port, and returns the
-// address under which clients are to see it. With a mapping rule, a broker
+// Learn remembers that a broker lives at host and port, and returns the name
+// by which clients are to see it. With a mapping rule, a broker
 // whose host changes gets the name that the rule gives now; its earlier names
 // stay aliases. The host is not retained.
 //
@@ -15,36 +15,36 @@ import (
 // host longer than a host name can be.
 //
 // Learning what is already known takes no lock and allocates nothing.
-func (t *Table) Learn(node int32, host []byte, port int32) (name string, advertisedPort int32) {
-	b := t.broker(node)
+func (t *Table) Learn(node int32, host []byte, port int32) (name string) {
+	b := t.node(node)
 	if b != nil {
 		if s := b.state.Load(); s.addr.Port == port && s.addr.Host == string(host) && s.confirmed && t.settled(s) {
-			return s.name, t.port
+			return s.name
 		}
 	}
 	if node < 0 || len(host) > maxName || b == nil && t.Known() >= maxBrokers {
-		return t.refuse(node, b), t.port
+		return t.refuse(node, b)
 	}
 	t.mu.Lock()
 	name = t.learn(node, Address{Host: string(host), Port: port})
 	t.mu.Unlock()
 	t.tell()
-	return name, t.port
+	return name
 }
 
 // Name returns what [Table.Learn] would, and learns nothing.
-func (t *Table) Name(node int32, host []byte) (name string, advertisedPort int32) {
-	b := t.broker(node)
+func (t *Table) Name(node int32, host []byte) (name string) {
+	b := t.node(node)
 	if b != nil {
 		if s := b.state.Load(); len(host) > maxName || s.confirmed && s.addr.Host == string(host) && t.settled(s) {
-			return s.name, t.port
+			return s.name
 		}
 	}
 	if node < 0 || len(host) > maxName {
 		name, _ = t.fallback(node)
-		return name, t.port
+		return name
 	}
-	return t.choose(node, string(host)).name, t.port
+	return t.choose(node, string(host)).name
 }
 
 // settled reports whether a broker has the name that the rule gives its host,
@@ -85,7 +85,7 @@ func (t *Table) warnFull() {
 // The caller holds t.mu.
 func (t *Table) learn(node int32, addr Address) string {
 	c := t.choose(node, addr.Host)
-	b := t.broker(node)
+	b := t.node(node)
 	if b == nil {
 		if !c.free || t.Known() >= maxBrokers {
 			t.refused.Add(1)

@@ -58,7 +58,7 @@ func (t *Table) fallback(node int32) (name string, free bool) {
 		if n > maxCollisions {
 			return name, false
 		}
-		name = fmt.Sprintf("b%d-%d.%s", node, n, t.suffix)
+		name = t.broker.name(fmt.Sprintf("%d-%d", node, n))
 	}
 	return name, true
 }
@@ -75,8 +75,8 @@ func (t *Table) free(name string, node int32) bool {
 	return b.node == node || b.state.Load().name != name
 }
 
-// canExist reports whether a broker can have a name.
-func (t *Table) canExist(name string) bool {
+// CanExist reports whether a broker can have a name.
+func (t *Table) CanExist(name string) bool {
 	if !validName(name) {
 		return false
 	}
@@ -96,21 +96,20 @@ func (t *Table) canExist(name string) bool {
 	return t.covers(name) || under && !t.covers(t.bootstrap)
 }
 
-func (t *Table) defaultName(node int32) string { return fmt.Sprintf("b%d.%s", node, t.suffix) }
+func (t *Table) defaultName(node int32) string { return t.broker.name(strconv.Itoa(int(node))) }
 
 // defaultNode returns the node id in b<id>.<suffix>.
 func (t *Table) defaultNode(name string) (int32, bool) {
-	label, under := strings.CutSuffix(name, "."+t.suffix)
-	digits, b := strings.CutPrefix(label, "b")
+	digits, ours := t.broker.id(name)
 	node, ok := number(digits)
-	return node, under && b && ok
+	return node, ours && ok
 }
 
 // isFallback reports whether a name is b<id> or b<id>-<n> under the suffix.
 func (t *Table) isFallback(name string) bool {
-	label, under := strings.CutSuffix(name, "."+t.suffix)
-	first, second, hyphen := strings.Cut(label, "-")
-	if _, ok := t.defaultNode(first + "." + t.suffix); !under || !ok {
+	id, ours := t.broker.id(name)
+	first, second, hyphen := strings.Cut(id, "-")
+	if _, ok := number(first); !ours || !ok {
 		return false
 	}
 	n, ok := number(second)

@@ -71,11 +71,11 @@ func TestBrokersThatExchangeTheirHostsExchangeTheirNames(t *testing.T) {
 	learn(t, tab, 2, "x2.up", "x2.kafka.example")
 	learn(t, tab, 1, "x2.up", "b1.kafka.example")
 	learn(t, tab, 2, "x1.up", "x1.kafka.example")
-	if name, _ := tab.Name(1, []byte("x2.up")); name != "x2.kafka.example" {
+	if name := tab.Name(1, []byte("x2.up")); name != "x2.kafka.example" {
 		t.Errorf("Name is %s, before it is learned", name)
 	}
 	var told []string
-	tab.OnLearn(func(name string, _ Address) { told = append(told, name) })
+	tab.OnLearn(func(_ int32, name string, _ Address) { told = append(told, name) })
 	learn(t, tab, 1, "x2.up", "x2.kafka.example")
 	if fmt.Sprint(told) != "[x2.kafka.example b1.kafka.example]" {
 		t.Errorf("told %v", told)
@@ -90,7 +90,7 @@ func TestBrokersThatExchangeTheirHostsExchangeTheirNames(t *testing.T) {
 func TestTheDefaultNameLeadsToItsBrokerIfTheRuleCannotMakeIt(t *testing.T) {
 	tab, _ := table(t, `^(\w+)\.up$::$1-x.kafka.example`)
 	var told []string
-	tab.OnLearn(func(name string, _ Address) { told = append(told, name) })
+	tab.OnLearn(func(_ int32, name string, _ Address) { told = append(told, name) })
 	learn(t, tab, 1, "a.up", "a-x.kafka.example")
 	if fmt.Sprint(told) != "[a-x.kafka.example b1.kafka.example]" { // somebody may wait at b1
 		t.Errorf("told %v", told)
@@ -138,11 +138,11 @@ func TestNameSaysWhatLearnWouldAndStoresNothing(t *testing.T) {
 	logged := log.Len()
 	for _, host := range []string{"x1.up", "y1.up", "x1.elsewhere"} {
 		for node := range int32(3) {
-			name, port := tab.Name(node, []byte(host))
+			name := tab.Name(node, []byte(host))
 			fresh, _ := table(t, hostRule)
 			learn(t, fresh, 1, "x1.up", "x1.kafka.example")
-			if want, _ := fresh.Learn(node, []byte(host), 9092); name != want || port != 9094 {
-				t.Errorf("Name(%d, %s) = %s:%d, want %s:9094", node, host, name, port, want)
+			if want := fresh.Learn(node, []byte(host), 9092); name != want {
+				t.Errorf("Name(%d, %s) = %s, want %s", node, host, name, want)
 			}
 		}
 	}
@@ -197,9 +197,9 @@ func TestHostsThatTheRuleDoesNotMatchAreWarnedAboutOnceAndCounted(t *testing.T) 
 func TestTheTableIsBoundedAndSaysSoOnce(t *testing.T) {
 	tab, log := table(t, "")
 	for node := range int32(maxBrokers + 10) {
-		name, port := tab.Learn(node, []byte("x.up"), 9092)
-		if want := fmt.Sprintf("b%d.kafka.example", node); name != want || port != 9094 {
-			t.Fatalf("broker %d is %s:%d", node, name, port)
+		name := tab.Learn(node, []byte("x.up"), 9092)
+		if want := fmt.Sprintf("b%d.kafka.example", node); name != want {
+			t.Fatalf("broker %d is %s", node, name)
 		}
 	}
 	if tab.Known() != maxBrokers || tab.Refused() != 10 {
@@ -253,7 +253,7 @@ func TestWhatCannotBeABrokerIsNamedAndNotStored(t *testing.T) {
 	}
 	learn(t, tab, 1, "x1.up", "x1.kafka.example")
 	learn(t, tab, 1, long, "x1.kafka.example")
-	if name, _ := tab.Name(1, []byte(long)); name != "x1.kafka.example" || resolves(tab, name) != "x1.up" {
+	if name := tab.Name(1, []byte(long)); name != "x1.kafka.example" || resolves(tab, name) != "x1.up" {
 		t.Errorf("Name = %s, which leads to %s", name, resolves(tab, name))
 	}
 }
@@ -266,7 +266,7 @@ func TestABrokerWhoseNamesAreAllTakenIsNotStored(t *testing.T) {
 		tab.Learn(1000+n, fmt.Appendf(nil, "b5-%d.up", n), 9092)
 	}
 	known := tab.Known()
-	if name, _ := tab.Learn(5, []byte("other"), 9092); tab.Known() != known || !strings.HasPrefix(name, "b5-") {
+	if name := tab.Learn(5, []byte("other"), 9092); tab.Known() != known || !strings.HasPrefix(name, "b5-") {
 		t.Errorf("it is %s, and %d are known", name, tab.Known())
 	}
 }
@@ -355,7 +355,7 @@ func TestTheFirstClusterIDLeavesRoutesToBeConfirmedAndAnotherForgetsThem(t *test
 		t.Error("nobody knows which cluster told this route")
 	}
 	var told []string
-	tab.OnLearn(func(name string, a Address) { told = append(told, name+" "+a.Host) })
+	tab.OnLearn(func(_ int32, name string, a Address) { told = append(told, name+" "+a.Host) })
 	learn(t, tab, 1, "y1.up", "y1.kafka.example")
 	if !confirmed() || fmt.Sprint(told) != "[y1.kafka.example y1.up x1.kafka.example y1.up]" {
 		t.Errorf("told %v", told)
@@ -412,7 +412,7 @@ func TestFilesWithMoreThanIsKeptAreCutOrSetAside(t *testing.T) {
 func TestTheListenerIsToldInOrderWithNoLockHeld(t *testing.T) {
 	tab, _ := table(t, hostRule)
 	var told []string
-	tab.OnLearn(func(name string, a Address) {
+	tab.OnLearn(func(_ int32, name string, a Address) {
 		if told = append(told, name); name == "a.kafka.example" {
 			tab.Learn(2, []byte("b.up"), 9092)
 			tab.Learn(3, []byte("c.up"), 9092)
@@ -427,13 +427,13 @@ func TestTheListenerIsToldInOrderWithNoLockHeld(t *testing.T) {
 		t.Errorf("told %s", got)
 	}
 
-	tab.OnLearn(func(string, Address) { panic("listener") })
+	tab.OnLearn(func(int32, string, Address) { panic("listener") })
 	func() {
 		defer func() { recover() }()
 		tab.Learn(4, []byte("d.up"), 9092)
 	}()
 	told = nil
-	tab.OnLearn(func(name string, _ Address) { told = append(told, name) })
+	tab.OnLearn(func(_ int32, name string, _ Address) { told = append(told, name) })
 	learn(t, tab, 5, "e.up", "e.kafka.example")
 	if len(told) != 1 {
 		t.Errorf("after a panic: told %v", told)

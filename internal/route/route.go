@@ -22,18 +22,17 @@ import (
 	"sync/atomic"
 )
 
-// Config is what a Table is made from. Suffix, Upstreams and AdvertisedPort
-// are required.
+// Config is what a Table is made from. Upstreams are required, and Suffix or Names.
 type Config struct {
 	// Suffix is the domain under which clients see every broker:
 	// "kafka.example" makes "bootstrap.kafka.example", "b0.kafka.example", ….
 	Suffix string
+	// Names are used instead of Suffix; nil for none.
+	Names *Names
 	// Upstreams are the bootstrap servers, in the order in which to try them.
 	Upstreams []Address
 	// Rule derives a broker's name from its host name; nil gives "b<id>".
 	Rule *Rule
-	// AdvertisedPort is the port that clients are told to use.
-	AdvertisedPort int32
 	// Covers reports whether the certificate that clients are shown is good for
 	// a name; nil does not ask.
 	Covers func(name string) bool
@@ -46,11 +45,11 @@ type Config struct {
 // Table maps broker names to brokers. Its methods may be called concurrently;
 // reading what is known takes no lock.
 type Table struct {
-	suffix    string
+	suffix    string // under which all names are, but for those of a rule
 	bootstrap string
+	broker    nameTemplate // of the names that brokers have by themselves
 	upstreams []Address
 	rule      *Rule
-	port      int32
 	covers    func(name string) bool
 	log       *slog.Logger
 	lines     lineLimits
@@ -67,7 +66,7 @@ type Table struct {
 
 	mu        sync.Mutex // held while anything above changes
 	full      bool       // the warning of a full table has been logged
-	listener  func(name string, addr Address)
+	listener  func(node int32, name string, addr Address)
 	announced []*broker // changed, and the listener has not been told
 	telling   bool      // a goroutine is telling the listener
 }
@@ -98,15 +97,21 @@ type state struct {
 
 // New returns an empty table.
 func New(c Config) (*Table, error) {
-	suffix := normalize(c.Suffix)
-	if !validName(suffix) {
-		return nil, fmt.Errorf("suffix %q is not a domain name (for example kafka.example.com)", c.Suffix)
+	suffix, names := normalize(c.Suffix), c.Names
+	if names == nil {
+		if !validName(suffix) {
+			return nil, fmt.Errorf("suffix %q is not a domain name (for example kafka.example.com)", c.Suffix)
+		}
+		names = &Names{Bootstrap: "bootstrap." + suffix, Broker: "b" + idPlace + "." + suffix}
+	} else if _, suffix, _ = strings.Cut(normalize(names.Bootstrap), "."); !validName(normalize(names.Bootstrap)) || suffix == "" {
+		return nil, fmt.Errorf("the bootstrap name %q is not a host name (for example orders.kafka.example.com)", names.Bootstrap)
+	}
+	broker, err := parseTemplate(names.Broker)
+	if err != nil {
+		return nil, err
 	}
 	if len(c.Upstreams) == 0 {
 		return nil, fmt.Errorf("no upstream: at least one host:port is needed to bootstrap from")
-	}
-	if c.AdvertisedPort < 1 || c.AdvertisedPort > 65535 {
-		return nil, fmt.Errorf("advertised port %d is not within 1 to 65535", c.AdvertisedPort)
 	}
 	log := c.Log
 	if log == nil {
@@ -114,10 +119,10 @@ func New(c Config) (*Table, error) {
 	}
 	return &Table{
 		suffix:    suffix,
-		bootstrap: "bootstrap." + suffix,
+		bootstrap: normalize(names.Bootstrap),
+		broker:    broker,
 		upstreams: append([]Address(nil), c.Upstreams...),
 		rule:      c.Rule,
-		port:      c.AdvertisedPort,
 		covers:    c.Covers,
 		log:       log,
 		changed:   make(chan struct{}, 1),
@@ -129,6 +134,12 @@ func (t *Table) Bootstrap() string { return t.bootstrap }
 
 // Suffix returns the domain under which the table names brokers.
 func (t *Table) Suffix() string { return t.suffix }
+
+// Template returns the name that brokers have by themselves, with {id} for the node id.
+func (t *Table) Template() string { return t.broker.String() }
+
+// HasRule reports whether a mapping rule gives brokers names that can be any.
+func (t *Table) HasRule() bool { return t.rule != nil }
 
 // Known returns how many brokers have been learned.
 func (t *Table) Known() int { return int(t.known.Load()) }
@@ -170,8 +181,12 @@ func (k Kind) String() string {
 // Route is where a connection goes.
 type Route struct {
 	Kind Kind
-	// Name is the name that was asked for, in lower case, without the final dot.
+	// Name is the name that was asked for, in lower case, without the final dot; or the
+	// broker's, where a node id was asked for.
 	Name string
+	// Node is the node id that was asked for, with ByNode.
+	Node   int32
+	ByNode bool
 	// Confirmed is whether a response has told where the broker is since the
 	// program began; otherwise it may have moved. False unless Kind is Broker.
 	Confirmed bool
@@ -195,11 +210,34 @@ func (t *Table) Resolve(sni string) (Route, error) {
 		s := b.state.Load()
 		return Route{Kind: Broker, Name: name, Confirmed: s.confirmed, Addresses: []Address{s.addr}}, nil
 	}
-	if t.canExist(name) {
+	if t.CanExist(name) {
 		return Route{Kind: Provisional, Name: name, Addresses: t.upstreams}, nil
 	}
 	return t.unknown(name)
 }
+
+// ResolveNode returns the route to the broker with a node id.
+func (t *Table) ResolveNode(node int32) Route {
+	r := Route{Kind: Provisional, Node: node, ByNode: true}
+	if b := t.node(node); b != nil {
+		s := b.state.Load()
+		r.Kind, r.Name, r.Confirmed, r.Addresses = Broker, s.name, s.confirmed, []Address{s.addr}
+		return r
+	}
+	r.Name, r.Addresses = t.defaultName(node), t.upstreams
+	return r
+}
+
+// Again resolves once more what a route was asked for.
+func (t *Table) Again(r *Route) (Route, error) {
+	if r.ByNode {
+		return t.ResolveNode(r.Node), nil
+	}
+	return t.Resolve(r.Name)
+}
+
+// Knows reports whether a name is that of a known broker.
+func (t *Table) Knows(name string) bool { return t.owner(normalize(name)) != nil }
 
 // owner returns the broker that a name leads to, nil when none is known.
 func (t *Table) owner(name string) *broker {
@@ -215,10 +253,11 @@ func (t *Table) owner(name string) *broker {
 	if !ok || t.rule.canMake(name) {
 		return nil
 	}
-	return t.broker(node)
+	return t.node(node)
 }
 
-func (t *Table) broker(node int32) *broker {
+// node returns the broker with a node id, nil when none is known.
+func (t *Table) node(node int32) *broker {
 	if v, ok := t.byNode.Load(node); ok {
 		return v.(*broker)
 	}

@@ -13,10 +13,9 @@ func table(t testing.TB, rule string) (*Table, *bytes.Buffer) {
 	t.Helper()
 	log := &bytes.Buffer{}
 	c := Config{
-		Suffix:         "Kafka.Example.",
-		Upstreams:      []Address{{"boot1.up", 9092}, {"boot2.up", 9093}},
-		AdvertisedPort: 9094,
-		Log:            slog.New(slog.NewTextHandler(log, nil)),
+		Suffix:    "Kafka.Example.",
+		Upstreams: []Address{{"boot1.up", 9092}, {"boot2.up", 9093}},
+		Log:       slog.New(slog.NewTextHandler(log, nil)),
 	}
 	if rule != "" {
 		r, err := ParseRule(rule)
@@ -34,9 +33,9 @@ func table(t testing.TB, rule string) (*Table, *bytes.Buffer) {
 
 func learn(t testing.TB, tab *Table, node int32, host, want string) {
 	t.Helper()
-	name, port := tab.Learn(node, []byte(host), 9092)
-	if name != want || port != 9094 {
-		t.Fatalf("Learn(%d, %s) = %s:%d, want %s:9094", node, host, name, port, want)
+	name := tab.Learn(node, []byte(host), 9092)
+	if name != want {
+		t.Fatalf("Learn(%d, %s) = %s, want %s", node, host, name, want)
 	}
 }
 
@@ -187,12 +186,10 @@ func TestParseAddress(t *testing.T) {
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	up := []Address{{"h", 1}}
 	for _, c := range []Config{
-		{Suffix: "", Upstreams: up, AdvertisedPort: 1},
-		{Suffix: "a..b", Upstreams: up, AdvertisedPort: 1},
-		{Suffix: "*.b", Upstreams: up, AdvertisedPort: 1},
-		{Suffix: "a.b", AdvertisedPort: 1},
-		{Suffix: "a.b", Upstreams: up, AdvertisedPort: 0},
-		{Suffix: "a.b", Upstreams: up, AdvertisedPort: 65536},
+		{Suffix: "", Upstreams: up},
+		{Suffix: "a..b", Upstreams: up},
+		{Suffix: "*.b", Upstreams: up},
+		{Suffix: "a.b"},
 	} {
 		if _, err := New(c); err == nil {
 			t.Errorf("New(%+v) succeeded", c)
@@ -203,13 +200,13 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 func TestLearningTogetherGivesOneNamePerBroker(t *testing.T) {
 	tab, _ := table(t, "")
 	learned := map[string]int{} // calls are one at a time
-	tab.OnLearn(func(name string, _ Address) { learned[name]++ })
+	tab.OnLearn(func(_ int32, name string, _ Address) { learned[name]++ })
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
 			for node := range int32(1000) {
 				host := fmt.Appendf(nil, "x%d.up", node)
-				name, _ := tab.Learn(node, host, 9092)
+				name := tab.Learn(node, host, 9092)
 				if r, err := tab.Resolve(name); err != nil || r.Addresses[0].Host != string(host) {
 					t.Errorf("Resolve(%s) = %+v, %v", name, r, err)
 				}

@@ -14,8 +14,8 @@ type UnknownNameError struct {
 	Name string
 	// Length is the length of what was asked for, in bytes.
 	Length int
-	// Bootstrap and Suffix are what is served.
-	Bootstrap, Suffix string
+	// Served says what is served, in words.
+	Served string
 	// Nearest is the known name that was probably meant; empty when there is none.
 	Nearest string
 }
@@ -26,18 +26,26 @@ func (e *UnknownNameError) Error() string {
 	if e.Length > maxName {
 		fmt.Fprintf(&b, "it is %d bytes long, a host name has %d at most: ", e.Length, maxName)
 	}
-	fmt.Fprintf(&b, "want %s or a broker under .%s", e.Bootstrap, e.Suffix)
+	b.WriteString("want " + e.Served)
 	if e.Nearest != "" {
 		fmt.Fprintf(&b, " (did you mean %s?)", e.Nearest)
 	}
 	return b.String()
 }
 
+// Served says what names are served, in words.
+func (t *Table) Served() string {
+	if t.broker == (nameTemplate{"b", "." + t.suffix}) {
+		return t.bootstrap + " or a broker under ." + t.suffix
+	}
+	return t.bootstrap + " or a broker's name, " + t.broker.name("<id>")
+}
+
 // shownName is how much is shown of what is too long to be a name, in bytes.
 const shownName = 40
 
 func (t *Table) unknown(name string) (Route, error) {
-	e := &UnknownNameError{Name: name, Length: len(name), Bootstrap: t.bootstrap, Suffix: t.suffix}
+	e := &UnknownNameError{Name: name, Length: len(name), Served: t.Served()}
 	if len(name) > maxName {
 		e.Name = strings.ToLower(name[:shownName]) + "…"
 	} else {

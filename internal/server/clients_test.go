@@ -65,7 +65,7 @@ func TestClientsProduceAndConsumeAndNeverSeeABroker(t *testing.T) {
 		t.Errorf("the client asked for %v: want the brokers by their own names", asked)
 	}
 	st := r.Stats()
-	if st.Brokers != 3 || st.Requests == 0 || st.Rewritten == 0 || st.RequestBytes == 0 || st.ResponseBytes == 0 {
+	if st.Clusters["kafka"].Brokers != 3 || st.Requests == 0 || st.Rewritten == 0 || st.RequestBytes == 0 || st.ResponseBytes == 0 {
 		t.Errorf("Stats = %+v", st)
 	}
 }

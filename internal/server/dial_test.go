@@ -41,7 +41,7 @@ func TestUpstreamThatDoesNotAnswerLeavesTimeForTheNext(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // less than an attempt may take
 			defer cancel()
-			if err := r.Cluster().Check(ctx); err != nil {
+			if err := r.cluster.Check(ctx); err != nil {
 				t.Errorf("Check: %v", err)
 			}
 			for range 3 { // who come now do not even try it

@@ -80,7 +80,7 @@ func TestRecordsNeverGoToAnotherCluster(t *testing.T) {
 		}
 	}
 	var other *cluster.OtherClusterError
-	if err := r.Cluster().Check(ctx); !errors.As(err, &other) {
+	if err := r.cluster.Check(ctx); !errors.As(err, &other) {
 		t.Errorf("Check: %v, want that the only upstream left is another cluster", err)
 	}
 
@@ -88,8 +88,8 @@ func TestRecordsNeverGoToAnotherCluster(t *testing.T) {
 	if err := <-produced; err != nil {
 		t.Errorf("after cluster a is back: %v", err)
 	}
-	if st := r.Stats(); st.Failures["cluster"] == 0 || st.OtherClusterAddresses != 1 {
-		t.Errorf("%d failures in phase cluster, %d addresses of others", st.Failures["cluster"], st.OtherClusterAddresses)
+	if st := r.Stats(); st.Failures["cluster"] == 0 || st.Clusters["kafka"].OtherClusterAddresses != 1 {
+		t.Errorf("%d failures in phase cluster, %d addresses of others", st.Failures["cluster"], st.Clusters["kafka"].OtherClusterAddresses)
 	}
 	for _, where := range []struct {
 		cluster *kafkatest.Cluster
@@ -146,13 +146,13 @@ func TestProxyThatIsItsOwnUpstreamIsRefused(t *testing.T) {
 		p.IsSelf = func(c *x509.Certificate) bool { return c.Equal(leaf.Load()) }
 	})
 	loop.Store(&r.addr)
-	r.Server.SetCluster(r.Cluster().With(r.ca.ClientConfig())) // which trusts the proxy's own authority
+	r.setCluster(r.cluster.With(r.ca.ClientConfig())) // which trusts the proxy's own authority
 	for range 3 {
 		mustEnd(t, r.dial(t, "bootstrap."+suffix))
 	}
 	r.log.wait(t, "level=WARN", "phase=upstream-tls", "is this proxy itself", "hint=")
 	var itself *cluster.LoopError
-	if err := r.Cluster().Check(t.Context()); !errors.As(err, &itself) {
+	if err := r.cluster.Check(t.Context()); !errors.As(err, &itself) {
 		t.Errorf("Check: %v, want that it leads to the proxy itself", err)
 	}
 	waitStats(t, r.Server, "nothing goes on in a circle", func(s Stats) bool { return s.Active == 0 })

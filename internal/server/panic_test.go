@@ -45,7 +45,7 @@ func TestPanicsEndOneSession(t *testing.T) {
 		return echo(f)
 	}))
 	both := pair{boot, other}
-	learned := func(string, route.Address) { panic("learn hook") }
+	learned := func(int32, string, route.Address) { panic("learn hook") }
 	hello := func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if strings.HasPrefix(h.ServerName, "b99.") {
 			panic("hello hook")

@@ -4,15 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 )
-
-// listener is a listener that is being accepted from. Its accept loop can be probed.
-type listener struct {
-	net.Listener
-	acked chan struct{} // gets something whenever the accept loop was woken
-}
 
 // deadliner is a listener whose Accept can be woken.
 type deadliner interface{ SetDeadline(time.Time) error }
@@ -35,7 +28,7 @@ func (s *Server) CheckAccepting(ctx context.Context) error {
 	return nil
 }
 
-func (l *listener) probe(ctx context.Context) error {
+func (l *Socket) probe(ctx context.Context) error {
 	d, ok := l.Listener.(deadliner)
 	if !ok {
 		return nil // there is no way to know
@@ -56,7 +49,7 @@ func (l *listener) probe(ctx context.Context) error {
 }
 
 // ack acknowledges a probe, and has Accept wait for clients again.
-func (l *listener) ack() {
+func (l *Socket) ack() {
 	l.Listener.(deadliner).SetDeadline(time.Time{})
 	select {
 	case l.acked <- struct{}{}:

@@ -50,7 +50,7 @@ func TestCheckAcceptingTellsWhetherTheAcceptLoopIsThere(t *testing.T) {
 	}
 	stuck := stuckListener{ln.(*net.TCPListener), make(chan struct{})}
 	ended := make(chan error, 1)
-	go func() { ended <- r.Serve(t.Context(), stuck) }()
+	go func() { ended <- r.Serve(t.Context(), r.NewSocket(stuck, r.how)) }()
 	defer func() { close(stuck.release); <-ended }()
 	for { // until it serves that, too
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

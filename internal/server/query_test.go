@@ -257,7 +257,7 @@ func TestClusterThatDoesNotAnswerIsNotAskedAgain(t *testing.T) {
 				t.Errorf("asked %d times, want 1", n)
 			}
 			r.log.wait(t, "level=INFO", "does not tell the proxy", "broker-0.upstream.test:9092")
-			if n := r.Stats().Brokers; n != 0 {
+			if n := r.Stats().Clusters["kafka"].Brokers; n != 0 {
 				t.Errorf("%d brokers known from no answer", n)
 			}
 		})
@@ -325,7 +325,7 @@ func staleRoutes(t *testing.T, boot *kafkatest.Broker, host string) func(p *sett
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := route.New(route.Config{Suffix: suffix, AdvertisedPort: 9092, Upstreams: []route.Address{up}})
+	before, err := route.New(route.Config{Suffix: suffix, Upstreams: []route.Address{up}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestRouteFromAFileIsNotTrustedBlindly(t *testing.T) {
 				return echo(f)
 			}))
 			r := start(t, pair{boot, other}, boot.Addr(), staleRoutes(t, boot, old))
-			if r.Stats().Brokers != 1 {
+			if r.Stats().Clusters["kafka"].Brokers != 1 {
 				t.Fatal("nothing was loaded")
 			}
 			waiting := r.login(t, "b1."+suffix)
@@ -489,8 +489,8 @@ func TestSessionsAtTheRightBrokerAreAskedInOnce(t *testing.T) {
 			t.Fatal("an answer has changed")
 		}
 	}
-	if n := asked.Load(); n != 1 || r.Stats().Brokers != 1 {
-		t.Errorf("asked %d times, %d brokers known", n, r.Stats().Brokers)
+	if n := asked.Load(); n != 1 || r.Stats().Clusters["kafka"].Brokers != 1 {
+		t.Errorf("asked %d times, %d brokers known", n, r.Stats().Clusters["kafka"].Brokers)
 	}
 	c.Close()
 	r.log.wait(t, "connection closed", "sni=b1.")

@@ -14,44 +14,53 @@ import (
 // only lock of the package. Nothing that it calls with the lock held waits: Drain and
 // Cut of a session set a state, a deadline, or close a socket.
 type registry struct {
-	maxConnections, maxHandshakes int // 0: any number
-
 	mu         sync.Mutex
+	limits     Limits
 	open       int                  // connections admitted
 	handshakes map[netip.Prefix]int // and of those, in their handshake, by source
-	sessions   map[*session.Session]*listener
-	listeners  map[*listener]struct{}
+	sessions   map[*session.Session]membership
+	listeners  map[*Socket]struct{}
 	closed     bool            // no new connections
 	draining   bool            // and no new sessions of those that were accepted
 	ended      session.Traffic // of the sessions that are over
 	running    sync.WaitGroup  // listeners; those wait for their sessions
 }
 
-func newRegistry(maxConnections, maxHandshakes int) *registry {
+// membership says where a session belongs.
+type membership struct {
+	socket  *Socket
+	cluster *tally // nil: not known yet
+}
+
+func newRegistry(limits Limits) *registry {
 	return &registry{
-		maxConnections: maxConnections,
-		maxHandshakes:  maxHandshakes,
-		handshakes:     map[netip.Prefix]int{},
-		sessions:       map[*session.Session]*listener{},
-		listeners:      map[*listener]struct{}{},
+		limits:     limits,
+		handshakes: map[netip.Prefix]int{},
+		sessions:   map[*session.Session]membership{},
+		listeners:  map[*Socket]struct{}{},
 	}
 }
 
-// listen registers a listener. It returns nil when no more are accepted from.
-func (r *registry) listen(ln net.Listener) *listener {
+func (r *registry) setLimits(l Limits) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return nil
+	r.limits = l
+}
+
+// listen registers a socket. It returns false when no more are accepted from.
+func (r *registry) listen(l *Socket) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || l.retired.Load() {
+		return false
 	}
-	l := &listener{Listener: ln, acked: make(chan struct{}, 1)}
 	r.listeners[l] = struct{}{}
 	r.running.Add(1)
-	return l
+	return true
 }
 
 // unlisten closes a listener, and forgets it.
-func (r *registry) unlisten(l *listener) {
+func (r *registry) unlisten(l *Socket) {
 	l.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,10 +69,10 @@ func (r *registry) unlisten(l *listener) {
 }
 
 // listening returns the listeners that are accepted from.
-func (r *registry) listening() []*listener {
+func (r *registry) listening() []*Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*listener, 0, len(r.listeners))
+	all := make([]*Socket, 0, len(r.listeners))
 	for l := range r.listeners {
 		all = append(all, l)
 	}
@@ -108,21 +117,41 @@ func (r *registry) gone() <-chan struct{} {
 	return gone
 }
 
-// admit counts one more connection, until its session is removed, and its handshake,
-// until handshakeDone. It returns the limit that forbids it, "" if none does.
-func (r *registry) admit(source netip.Prefix) LimitError {
+// admit counts one more connection, until its session is removed. It returns the limit
+// that forbids it, "" if none does.
+func (r *registry) admit() LimitError {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.maxConnections > 0 && r.open >= r.maxConnections:
+	if r.limits.MaxConnections > 0 && r.open >= r.limits.MaxConnections {
 		return LimitConnections
-	case source.IsValid() && r.handshakes[source] >= r.maxHandshakes:
-		return LimitHandshakes
-	case source.IsValid():
-		r.handshakes[source]++
 	}
 	r.open++
 	return ""
+}
+
+// admitHandshake counts one more handshake of a client, until handshakeDone is called with
+// the source that it returns. It returns the limit that forbids it, "" if none does.
+func (r *registry) admitHandshake(client net.Addr) (source netip.Prefix, exceeded LimitError) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.limits.MaxHandshakesPerAddress == 0 {
+		return netip.Prefix{}, ""
+	}
+	if source = sourceOf(client); !source.IsValid() {
+		return source, ""
+	}
+	if r.handshakes[source] >= r.limits.MaxHandshakesPerAddress {
+		return source, LimitHandshakes
+	}
+	r.handshakes[source]++
+	return source, ""
+}
+
+// release takes a connection off those that are open.
+func (r *registry) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open--
 }
 
 // handshakeDone takes a handshake off those that are under way.
@@ -139,15 +168,31 @@ func (r *registry) handshakeDone(source netip.Prefix) {
 
 // add registers a session of a connection that was admitted. When the server drains it
 // takes the connection off those that are open, and returns false.
-func (r *registry) add(s *session.Session, l *listener) bool {
+func (r *registry) add(s *session.Session, l *Socket) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
 		r.open--
 		return false
 	}
-	r.sessions[s] = l
+	if l.retired.Load() { // while it was accepted
+		r.open--
+		return false
+	}
+	r.sessions[s] = membership{socket: l}
 	return true
+}
+
+// assign notes a session's cluster. It ends the session if the cluster has gone meanwhile.
+func (r *registry) assign(s *session.Session, t *tally) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.sessions[s]
+	m.cluster = t
+	r.sessions[s] = m
+	if t.active++; t.gone {
+		s.Drain()
+	}
 }
 
 // remove forgets a session and adds what it carried to the totals, in one step,
@@ -155,42 +200,82 @@ func (r *registry) add(s *session.Session, l *listener) bool {
 func (r *registry) remove(s *session.Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	m := r.sessions[s]
 	delete(r.sessions, s)
 	r.open--
 	r.ended.Add(s.Traffic())
+	if t := m.cluster; t != nil {
+		t.active--
+		t.open.Add(-1)
+		t.ended.Add(s.Traffic())
+	}
 }
 
 // cut cuts the sessions that came from a listener.
-func (r *registry) cut(l *listener) {
-	for _, s := range r.of(l, nil) {
+func (r *registry) cut(l *Socket) {
+	for _, s := range r.where(func(m membership) bool { return m.socket == l }) {
 		s.Cut()
 	}
 }
 
-// of appends the sessions that came from a listener.
-func (r *registry) of(l *listener, sessions []*session.Session) []*session.Session {
+// retire closes sockets, and returns the sessions that came from them, the oldest first.
+func (r *registry) retire(sockets []*Socket) []*session.Session {
+	r.mu.Lock()
+	for _, l := range sockets {
+		l.retired.Store(true)
+		l.Close()
+	}
+	r.mu.Unlock()
+	return r.where(func(m membership) bool { return m.socket.retired.Load() })
+}
+
+// ofClusters returns the sessions of clusters, the oldest first.
+func (r *registry) ofClusters(clusters []*Cluster) []*session.Session {
+	all := map[*tally]bool{}
+	r.mu.Lock()
+	for _, c := range clusters {
+		all[c.tally] = true
+		c.tally.gone = true
+	}
+	r.mu.Unlock()
+	return r.where(func(m membership) bool { return all[m.cluster] })
+}
+
+// where returns the sessions that belong somewhere, the oldest first.
+func (r *registry) where(belongs func(membership) bool) []*session.Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for s, from := range r.sessions {
-		if from == l {
+	var sessions []*session.Session
+	for s, m := range r.sessions {
+		if belongs(m) {
 			sessions = append(sessions, s)
 		}
+	}
+	sortByAge(sessions)
+	return sessions
+}
+
+// all appends all sessions.
+func (r *registry) all(sessions []*session.Session) []*session.Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		sessions = append(sessions, s)
 	}
 	return sessions
 }
 
 // byAge returns the sessions, the oldest first.
 func (r *registry) byAge() []*session.Session {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	sessions := make([]*session.Session, 0, len(r.sessions))
-	for s := range r.sessions {
-		sessions = append(sessions, s)
-	}
+	sessions := r.all(nil)
+	sortByAge(sessions)
+	return sessions
+}
+
+func sortByAge(sessions []*session.Session) {
 	slices.SortFunc(sessions, func(a, b *session.Session) int {
 		return cmp.Compare(a.Began().UnixNano(), b.Began().UnixNano())
 	})
-	return sessions
 }
 
 // active returns how many sessions there are.
@@ -209,4 +294,22 @@ func (r *registry) traffic(sum *session.Traffic) (active int) {
 		sum.Add(s.Traffic())
 	}
 	return len(r.sessions)
+}
+
+// trafficOf adds up what the sessions of each cluster have carried, and returns how many
+// there are of each now.
+func (r *registry) trafficOf(sums map[*tally]*session.Traffic) (active map[*tally]int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	active = make(map[*tally]int, len(sums))
+	for t, sum := range sums {
+		sum.Add(&t.ended)
+		active[t] = t.active
+	}
+	for s, m := range r.sessions {
+		if sum := sums[m.cluster]; sum != nil {
+			sum.Add(s.Traffic())
+		}
+	}
+	return active
 }

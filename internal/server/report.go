@@ -13,6 +13,15 @@ import (
 // report writes the one log line of a session, and counts its failure.
 func (s *Server) report(r *session.Result) {
 	attrs := []slog.Attr{slog.String("client", r.Client.String()), slog.String("sni", r.ServerName)}
+	if r.Listener != "" {
+		attrs = append(attrs, slog.String("listener", r.Listener))
+	}
+	if r.Destination != nil {
+		attrs = append(attrs, slog.String("cluster", r.Destination.Name()))
+	}
+	if r.Route.ByNode {
+		attrs = append(attrs, slog.Int("node", int(r.Route.Node)))
+	}
 	if r.Reached {
 		attrs = append(attrs, slog.String("upstream", r.Upstream.String()),
 			slog.Int64("request_bytes", r.Traffic.RequestBytes.Load()), slog.Int64("response_bytes", r.Traffic.ResponseBytes.Load()))
@@ -22,10 +31,18 @@ func (s *Server) report(r *session.Result) {
 	var (
 		panicked *session.PanicError
 		retired  session.Retired
+		limit    LimitError
 		ended    *session.Error
 	)
 	failed := r.Failed()
 	switch {
+	case errors.As(r.Err, &limit):
+		of := limitedAt(limit, sourceOf(r.Client))
+		if limit == LimitClusterConnections {
+			of = r.Route.Name
+		}
+		s.refuse(limit, of, r.Client)
+		return
 	case errors.As(r.Err, &panicked):
 		s.reportPanic(panicked, "connection ended by a panic", attrs...)
 		return
@@ -34,6 +51,9 @@ func (s *Server) report(r *session.Result) {
 		attrs = append(attrs, slog.String("retired", string(retired)))
 	case failed != nil:
 		s.stats.failures[failed.Phase].Add(1)
+		if t := tallyOf(r.Destination); t != nil {
+			t.failed(failed)
+		}
 		attrs = append(attrs, slog.String("phase", failed.Phase.String()), slog.Any("error", r.Err))
 		if hint := s.config.Hint(failed); hint != "" {
 			attrs = append(attrs, slog.String("hint", hint))

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -24,10 +25,13 @@ const suffix = "kafka.example"
 // rig is a running proxy in front of something.
 type rig struct {
 	*Server
-	Routes *route.Table
-	addr   string
-	ca     *kafkatest.Authority
-	log    *logBuffer
+	Routes  *route.Table
+	cluster *Cluster
+	how     *Listener
+	socket  *Socket
+	addr    string
+	ca      *kafkatest.Authority
+	log     *logBuffer
 	// ended has what Serve returned.
 	ended chan error
 	stop  context.CancelFunc
@@ -44,6 +48,7 @@ type settings struct {
 	HandshakeTimeout, DialTimeout, IdleTimeout, MaxConnectionAge, TCPUserTimeout time.Duration
 	MaxFrameBytes, MaxConnections, MaxHandshakesPerAddress                       int
 	AllowMissingSNI                                                              bool
+	ProxyFrom                                                                    []netip.Prefix
 	Listen                                                                       func(net.Listener) net.Listener
 }
 
@@ -65,7 +70,7 @@ func start(t testing.TB, up upstream, bootstrap string, change func(p *settings,
 	}
 	r.addr = ln.Addr().String()
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	routes := route.Config{Suffix: suffix, AdvertisedPort: 9092, Log: log}
+	routes := route.Config{Suffix: suffix, Log: log}
 	for _, b := range strings.Split(bootstrap, ",") {
 		a, err := route.ParseAddress(b)
 		if err != nil {
@@ -85,10 +90,11 @@ func start(t testing.TB, up upstream, bootstrap string, change func(p *settings,
 			t.Fatal(err)
 		}
 	}
-	r.Server = p.server(r.Routes)
+	r.Server, r.cluster, r.how = p.server(r.Routes)
+	r.socket = r.NewSocket(ln, r.how)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
-	go func() { r.ended <- r.Serve(ctx, ln) }()
+	go func() { r.ended <- r.Serve(ctx, r.socket) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-r.ended; err != nil && !errors.Is(err, context.Canceled) {
@@ -98,19 +104,39 @@ func start(t testing.TB, up upstream, bootstrap string, change func(p *settings,
 	return r
 }
 
-func (p *settings) server(routes *route.Table) *Server {
-	return New(Config{
-		Cluster: cluster.New(cluster.Config{Routes: routes, TLS: p.Upstream, Dial: p.Dial, DialTimeout: p.DialTimeout,
-			MaxFrameBytes: p.MaxFrameBytes, IsSelf: p.IsSelf, Log: p.Log}),
-		TLS: p.Downstream,
+// server returns a server with one cluster, and how the clients of its socket are served.
+func (p *settings) server(routes *route.Table) (*Server, *Cluster, *Listener) {
+	s := New(Config{
+		Limits: Limits{MaxConnections: p.MaxConnections, MaxHandshakesPerAddress: p.MaxHandshakesPerAddress},
+		Log:    p.Log,
+		Hint:   func(err error) string { return "hint for " + err.Error() },
+	})
+	c := &Cluster{Cluster: cluster.New(cluster.Config{Name: "kafka", Routes: routes, TLS: p.Upstream, Dial: p.Dial, DialTimeout: p.DialTimeout,
+		MaxFrameBytes: p.MaxFrameBytes, IsSelf: p.IsSelf, Log: p.Log})}
+	s.SetClusters(c)
+	return s, c, &Listener{
+		TLS:       p.Downstream,
+		ProxyFrom: p.ProxyFrom,
+		Route:     ByName(p.AllowMissingSNI, Member{c, route.OnePort(9092)}),
 		Session: session.Config{HandshakeTimeout: p.HandshakeTimeout, IdleTimeout: p.IdleTimeout, MaxAge: p.MaxConnectionAge,
 			TCPUserTimeout: p.TCPUserTimeout, MaxFrameBytes: p.MaxFrameBytes},
-		AllowMissingSNI:         p.AllowMissingSNI,
-		MaxConnections:          p.MaxConnections,
-		MaxHandshakesPerAddress: p.MaxHandshakesPerAddress,
-		Log:                     p.Log,
-		Hint:                    func(err error) string { return "hint for " + err.Error() },
-	})
+	}
+}
+
+// setTLS has new clients be shown another configuration.
+func (r *rig) setTLS(config *tls.Config) {
+	how := *r.how
+	how.TLS = config
+	r.socket.Set(&how)
+}
+
+// setCluster has new clients be led to another cluster.
+func (r *rig) setCluster(c *cluster.Cluster) {
+	r.cluster = &Cluster{Cluster: c}
+	r.SetClusters(r.cluster)
+	how := *r.how
+	how.Route = ByName(false, Member{r.cluster, route.OnePort(9092)})
+	r.socket.Set(&how)
 }
 
 // dialer is how a client gets to the proxy; everything it reads is scanned.

@@ -18,33 +18,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/loglimit"
-	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/session"
 )
 
-// Config is what a Server is made from. Cluster and TLS are required.
+// Config is what a Server is made from. The zero value is ready to use.
 type Config struct {
-	// Cluster is the cluster that clients are connected to.
-	Cluster *cluster.Cluster
-
-	// TLS is the configuration towards clients: certificates, and client CAs for mTLS.
-	TLS *tls.Config
-
-	// Timeouts and limits of each session; see there. Its TLS and Route are set here.
-	Session session.Config
-
-	// AllowMissingSNI treats a client that names no server as one that asks for
-	// bootstrap. Otherwise it is refused.
-	AllowMissingSNI bool
-
-	// MaxConnections is how many clients may be connected. 0: any number.
-	MaxConnections int
-
-	// MaxHandshakesPerAddress is how many handshakes of one source address, or
-	// one IPv6 network of 64 bits, may be under way. 0: any number.
-	MaxHandshakesPerAddress int
+	Limits
 
 	// Log gets refusals and failures as warnings, and each session's end at
 	// debug level. Nil discards.
@@ -56,18 +36,51 @@ type Config struct {
 	Hint func(err error) string
 }
 
+// Limits are limits on all clients together. 0: any number.
+type Limits struct {
+	// MaxConnections is how many clients may be connected.
+	MaxConnections int
+
+	// MaxHandshakesPerAddress is how many handshakes of one source address, or
+	// one IPv6 network of 64 bits, may be under way.
+	MaxHandshakesPerAddress int
+}
+
+// Listener is how the clients of one socket are served. It is a value: a change makes a
+// new one. Route is required.
+type Listener struct {
+	// Name is what the listener is called in the log; "": it has no name.
+	Name string
+
+	// TLS is what clients are shown: certificates, and client CAs for mTLS. Nil: clients
+	// connect in plaintext.
+	TLS *tls.Config
+
+	// ProxyFrom are the networks from which connections begin with a PROXY protocol header.
+	ProxyFrom []netip.Prefix
+
+	// Route says where a client goes: see [ByName] and [ByPort].
+	Route Router
+
+	// Session has timeouts and limits of each session; see there. What depends on the
+	// listener is set here.
+	Session session.Config
+}
+
 // Server is made by New. Its methods may be called concurrently.
 type Server struct {
 	config   Config
-	session  session.Config // of every session
-	cluster  atomic.Pointer[cluster.Cluster]
-	tls      atomic.Pointer[tls.Config] // in place of the first one; nil: none yet
+	tickets  *session.Tickets
 	log      *slog.Logger
 	limited  loglimit.Logger
 	registry *registry
 	stats    counters
 	burst    burst
 	oneName  oneName
+	sweeper  sweeper
+
+	clustersMu sync.Mutex
+	clusters   map[string]*Cluster
 
 	probing sync.Mutex // CheckAccepting
 
@@ -83,64 +96,68 @@ func New(config Config) *Server {
 	if config.Hint == nil {
 		config.Hint = func(error) string { return "" }
 	}
-	s := &Server{config: config, session: config.Session, log: config.Log}
+	s := &Server{config: config, log: config.Log, tickets: session.NewTickets()}
 	s.limited.Log = config.Log
 	s.burst.timer = time.AfterFunc(time.Hour, s.burstOver)
 	s.burst.timer.Stop()
-	s.registry = newRegistry(config.MaxConnections, config.MaxHandshakesPerAddress)
-	s.session.TLS = session.TLSConfig(config.TLS)
-	s.session.CurrentTLS = s.tls.Load
-	s.session.Route = s.route
-	s.cluster.Store(config.Cluster)
+	s.registry = newRegistry(config.Limits)
 	s.forced, s.force = context.WithCancel(context.Background())
 	return s
 }
 
-// SetTLS has clients from now on be shown another configuration. Those there are go on
-// as they began. Clients may still resume their TLS sessions: ClientCAs and
-// VerifyConnection of the new configuration are asked then too.
-func (s *Server) SetTLS(config *tls.Config) { s.tls.Store(session.TLSConfig(config)) }
+// SetLimits has other limits count from now on. Clients that are there may stay.
+func (s *Server) SetLimits(l Limits) { s.registry.setLimits(l) }
 
-// SetCluster has clients from now on be connected to a cluster. Sessions go on with the
-// one that they began with.
-func (s *Server) SetCluster(c *cluster.Cluster) { s.cluster.Store(c) }
-
-// Cluster returns the cluster that new clients are connected to.
-func (s *Server) Cluster() *cluster.Cluster { return s.cluster.Load() }
-
-// NoServerNameError refuses clients that do not say which server they want.
-type NoServerNameError struct{ Bootstrap, Suffix string }
-
-func (e *NoServerNameError) Error() string {
-	return fmt.Sprintf("the client sent no server name (SNI): want %s or a broker under .%s", e.Bootstrap, e.Suffix)
+// Socket is a socket that clients connect to, and how those are served. Its accept loop
+// can be probed.
+type Socket struct {
+	net.Listener
+	server  *Server
+	how     atomic.Pointer[session.Config]
+	retired atomic.Bool   // closed for good, while others go on
+	acked   chan struct{} // gets something whenever the accept loop was woken
 }
 
-// route is the sessions' Route.
-func (s *Server) route(serverName string) (session.Cluster, route.Route, error) {
-	c := s.cluster.Load()
-	if serverName == "" {
-		if !s.config.AllowMissingSNI {
-			return nil, route.Route{}, &NoServerNameError{c.Bootstrap(), c.Suffix()}
-		}
-		serverName = c.Bootstrap()
+// NewSocket returns a socket for [Server.Serve].
+func (s *Server) NewSocket(ln net.Listener, how *Listener) *Socket {
+	l := &Socket{Listener: ln, server: s, acked: make(chan struct{}, 1)}
+	l.how.Store(s.sessionConfig(how))
+	return l
+}
+
+// Set has clients be served otherwise from now on. Those there are go on as they began.
+// Clients may still resume their TLS sessions: ClientCAs and VerifyConnection of the new
+// configuration are asked then too.
+func (l *Socket) Set(how *Listener) {
+	l.how.Store(l.server.sessionConfig(how))
+	l.server.sweeper.retune()
+}
+
+// sessionConfig returns what the sessions of a listener have in common.
+func (s *Server) sessionConfig(how *Listener) *session.Config {
+	c := how.Session
+	c.Listener, c.ProxyFrom, c.Route = how.Name, how.ProxyFrom, how.Route
+	if how.TLS != nil {
+		c.Tickets, c.TLS = s.tickets, session.TLSConfig(how.TLS)
 	}
-	r, err := c.Resolve(serverName)
-	return c, r, err
+	return &c
 }
 
 // errDraining ends Serve when Shutdown was called before it.
 var errDraining = errors.New("the proxy is shutting down")
 
-// Serve accepts clients until ln is closed, Shutdown is called, or ctx ends. It
-// closes ln. When ctx ends, every session that came from ln is cut and Serve
-// returns once they are gone. It returns nil after Shutdown.
+// Serve accepts clients until l is closed, Shutdown or Retire is called, or ctx ends. It
+// closes l. When ctx ends, every session that came from l is cut and Serve
+// returns once they are gone. It returns nil after Shutdown and Retire.
 //
 // A failing accept, such as for want of file descriptors, is tried again after
 // a pause and never ends Serve.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	l := s.registry.listen(ln)
-	if l == nil {
-		ln.Close()
+func (s *Server) Serve(ctx context.Context, l *Socket) error {
+	if !s.registry.listen(l) {
+		l.Close()
+		if l.retired.Load() {
+			return nil
+		}
 		return errDraining
 	}
 	defer s.registry.unlisten(l)
@@ -148,27 +165,25 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	defer context.AfterFunc(s.forced, cancel)()
 	defer context.AfterFunc(ctx, func() {
-		ln.Close()
+		l.Close()
 		s.recoverPanic(func() { s.registry.cut(l) })
 	})()
 
-	var sessions, sweep sync.WaitGroup
-	sweeping, stopSweep := context.WithCancel(ctx)
-	sweep.Go(func() { s.recoverPanic(func() { s.sweep(sweeping, l) }) })
+	defer s.sweeper.start(s)()
+
+	var sessions sync.WaitGroup
 	err := s.accept(ctx, l, func(f func()) { sessions.Go(func() { s.recoverPanic(f) }) })
 	if err != nil { // not drained
 		cancel()
 	}
 	sessions.Wait()
-	stopSweep()
-	sweep.Wait()
 	return err
 }
 
 // accept starts a session for each client. It returns nil when the server
 // drains or leaves. What the sessions do is run by run, each part on a goroutine of its
 // own.
-func (s *Server) accept(ctx context.Context, l *listener, run func(func())) error {
+func (s *Server) accept(ctx context.Context, l *Socket, run func(func())) error {
 	for pause := time.Duration(0); ; {
 		conn, err := l.Accept()
 		switch {
@@ -176,10 +191,11 @@ func (s *Server) accept(ctx context.Context, l *listener, run func(func())) erro
 			pause = 0
 			s.stats.accepted.Add(1)
 			s.burst.opened()
-			if source, ok := s.admit(conn); ok {
-				run(func() { s.serve(ctx, l, conn, source, run) })
+			how := l.how.Load()
+			if source, ok := s.admit(how, conn); ok {
+				run(func() { s.serve(ctx, l, how, conn, source, run) })
 			}
-		case s.registry.isClosed():
+		case s.registry.isClosed(), l.retired.Load():
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -203,8 +219,8 @@ func (s *Server) accept(ctx context.Context, l *listener, run func(func())) erro
 // serve is a session from beginning to end. What comes before its pumps needs a deep
 // stack, which a goroutine keeps; so the pumps, which wait for hours, get goroutines of
 // their own from run.
-func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source netip.Prefix, run func(func())) {
-	ss := session.New(&s.session, conn)
+func (s *Server) serve(ctx context.Context, l *Socket, how *session.Config, conn net.Conn, source netip.Prefix, run func(func())) {
+	ss := session.New(how, conn)
 	if !s.registry.add(ss, l) {
 		s.registry.handshakeDone(source)
 		conn.Close()
@@ -213,8 +229,7 @@ func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source n
 	if ctx.Err() != nil { // since before it was added
 		ss.Cut()
 	}
-	err := ss.Handshake()
-	s.registry.handshakeDone(source)
+	err := s.shake(ss, source)
 	if err == nil {
 		err = ss.Connect(ctx)
 	}
@@ -223,6 +238,25 @@ func (s *Server) serve(ctx context.Context, l *listener, conn net.Conn, source n
 		return
 	}
 	run(func() { s.end(ss, ss.Pump()) })
+}
+
+// shake lets a client in: the steps up to where it is known who it is and where it goes.
+// source is what its handshake was counted for when it was accepted, if it was.
+func (s *Server) shake(ss *session.Session, source netip.Prefix) (err error) {
+	if ss.WantsHeader() {
+		if err = ss.Greet(); err != nil {
+			return err
+		}
+		if source, err = s.admitHandshake(ss.Client()); err != nil {
+			return err
+		}
+	}
+	defer s.registry.handshakeDone(source)
+	err = ss.Handshake()
+	if t := tallyOf(ss.Destination()); t != nil { // also when what came after that has failed
+		s.registry.assign(ss, t)
+	}
+	return err
 }
 
 // end logs and counts what became of a session, once.
@@ -249,6 +283,43 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.force()
 		<-gone
 		return ctx.Err()
+	}
+}
+
+// Retire closes sockets, and ends the sessions that came by them, little by little: see
+// Leave. When ctx ends, what is left is cut.
+func (s *Server) Retire(ctx context.Context, within time.Duration, sockets ...*Socket) {
+	s.endGradually(ctx, within, s.registry.retire(sockets))
+}
+
+// EndClusters ends the sessions of clusters that are no more, little by little: see Leave.
+// When ctx ends, what is left is cut. The clusters must not be among those of SetClusters
+// any more, nor must a listener lead to them.
+func (s *Server) EndClusters(ctx context.Context, within time.Duration, gone ...*Cluster) {
+	s.endGradually(ctx, within, s.registry.ofClusters(gone))
+}
+
+// endGradually drains sessions, the oldest first, evenly spread over the time given, and
+// waits until they are gone. When ctx ends, what is left is cut.
+func (s *Server) endGradually(ctx context.Context, within time.Duration, sessions []*session.Session) {
+	began := time.Now()
+	for i, ss := range sessions {
+		select {
+		case <-time.After(time.Until(began.Add(within / time.Duration(len(sessions)+1) * time.Duration(i)))):
+		case <-ctx.Done():
+		case <-s.forced.Done():
+			return
+		}
+		ss.Drain()
+	}
+	for _, ss := range sessions {
+		select {
+		case <-ss.Done():
+		case <-s.forced.Done():
+			return
+		case <-ctx.Done():
+			ss.Cut()
+		}
 	}
 }
 

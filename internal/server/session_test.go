@@ -226,7 +226,7 @@ func TestUpstreamsThatAreNotWhatTheyShouldBe(t *testing.T) {
 			r := start(t, b, b.Addr(), tc.change)
 			mustEnd(t, r.dial(t, "bootstrap."+suffix))
 			r.log.wait(t, append(tc.want, "level=WARN")...)
-			if err := r.Cluster().Check(t.Context()); err == nil {
+			if err := r.cluster.Check(t.Context()); err == nil {
 				t.Error("Check found nothing wrong")
 			}
 		})
@@ -239,7 +239,7 @@ func TestBootstrapTriesTheNextUpstream(t *testing.T) {
 	c := r.dial(t, "bootstrap."+suffix)
 	mustWrite(t, c, request(12, 0, 1))
 	mustRead(t, c)
-	if err := r.Cluster().Check(t.Context()); err != nil {
+	if err := r.cluster.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -617,7 +617,7 @@ func TestFailingAcceptsAreTriedAgain(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- r.Serve(ctx, &stubborn{ln, 3}) }()
+	go func() { ended <- r.Serve(ctx, r.NewSocket(&stubborn{ln, 3}, r.how)) }()
 	r.addr = ln.Addr().String()
 	c := r.dial(t, "bootstrap."+suffix)
 	mustWrite(t, c, request(12, 0, 1))

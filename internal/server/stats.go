@@ -14,7 +14,8 @@ type Stats struct {
 	Draining     bool  // Shutdown or Leave was called
 
 	// Refused counts the connections that were refused on arrival, by the limit
-	// that they would have exceeded: "connections" or "handshakes-per-address".
+	// that they would have exceeded: "connections", "handshakes-per-address" or
+	// "cluster-connections".
 	Refused map[string]int64
 	// Retired counts the sessions that were ended in good order, by what for:
 	// "idle" or "age".
@@ -32,9 +33,24 @@ type Stats struct {
 	Requests, Responses         int64 // frames
 	Rewritten                   int64 // responses in which something was replaced
 	EndpointsDropped            int64 // endpoints left out of a response because they did not fit
+	OneNameClients              int64 // client addresses that name one server for all brokers, see OneNameError
+
+	// Clusters has what belongs to one cluster, by its name.
+	Clusters map[string]ClusterStats
+}
+
+// ClusterStats is what the sessions of one cluster have done, and what is known of it.
+type ClusterStats struct {
+	Active                      int              // sessions now
+	Refused                     int64            // clients over the cluster's limit
+	Failures                    map[string]int64 // as in Stats: those of clients that were led to the cluster
+	RequestBytes, ResponseBytes int64
+	Requests, Responses         int64
+	Rewritten                   int64
+	EndpointsDropped            int64
+	BrokersWithoutPort          int64 // responses refused because they name a broker that has no port
 	Brokers                     int   // brokers learned
 	OtherClusterAddresses       int   // addresses that told another cluster's id
-	OneNameClients              int64 // client addresses that name one server for all brokers, see OneNameError
 }
 
 type counters struct {
@@ -42,6 +58,7 @@ type counters struct {
 	panics                 atomic.Int64
 	overConnections        atomic.Int64
 	overHandshakes         atomic.Int64
+	overCluster            atomic.Int64
 	idle, aged             atomic.Int64
 	failures               [len(session.Phases)]atomic.Int64
 }
@@ -57,34 +74,65 @@ func (c *counters) retired(reason session.Retired) *atomic.Int64 {
 func (s *Server) Stats() Stats {
 	var sum session.Traffic
 	active := s.registry.traffic(&sum)
-	c := s.cluster.Load()
 	st := Stats{
 		Accepted:     s.stats.accepted.Load(),
 		AcceptErrors: s.stats.acceptErrors.Load(),
 		Active:       active,
 		Draining:     s.Draining(),
 		Refused: map[string]int64{
-			string(LimitConnections): s.stats.overConnections.Load(),
-			string(LimitHandshakes):  s.stats.overHandshakes.Load(),
+			string(LimitConnections):        s.stats.overConnections.Load(),
+			string(LimitHandshakes):         s.stats.overHandshakes.Load(),
+			string(LimitClusterConnections): s.stats.overCluster.Load(),
 		},
 		Retired: map[string]int64{
 			string(session.RetiredIdle): s.stats.idle.Load(),
 			string(session.RetiredAge):  s.stats.aged.Load(),
 		},
-		Panics:                s.stats.panics.Load(),
-		Failures:              make(map[string]int64, len(session.Phases)),
-		RequestBytes:          sum.RequestBytes.Load(),
-		ResponseBytes:         sum.ResponseBytes.Load(),
-		Requests:              sum.Requests.Load(),
-		Responses:             sum.Responses.Load(),
-		Rewritten:             sum.Rewritten.Load(),
-		EndpointsDropped:      sum.EndpointsDropped.Load(),
-		Brokers:               c.Brokers(),
-		OtherClusterAddresses: c.Others(),
-		OneNameClients:        s.oneName.warned.Load(),
+		Panics:           s.stats.panics.Load(),
+		Failures:         make(map[string]int64, len(session.Phases)),
+		RequestBytes:     sum.RequestBytes.Load(),
+		ResponseBytes:    sum.ResponseBytes.Load(),
+		Requests:         sum.Requests.Load(),
+		Responses:        sum.Responses.Load(),
+		Rewritten:        sum.Rewritten.Load(),
+		EndpointsDropped: sum.EndpointsDropped.Load(),
+		OneNameClients:   s.oneName.warned.Load(),
 	}
 	for _, phase := range session.Phases {
 		st.Failures[phase.String()] = s.stats.failures[phase].Load()
 	}
+	st.Clusters = s.clusterStats()
 	return st
+}
+
+func (s *Server) clusterStats() map[string]ClusterStats {
+	clusters := s.Clusters()
+	sums := make(map[*tally]*session.Traffic, len(clusters))
+	for _, c := range clusters {
+		sums[c.tally] = new(session.Traffic)
+	}
+	active := s.registry.trafficOf(sums)
+	all := make(map[string]ClusterStats, len(clusters))
+	for _, c := range clusters {
+		sum := sums[c.tally]
+		st := ClusterStats{
+			Active:                active[c.tally],
+			Refused:               c.tally.refused.Load(),
+			Failures:              make(map[string]int64, len(session.Phases)),
+			RequestBytes:          sum.RequestBytes.Load(),
+			ResponseBytes:         sum.ResponseBytes.Load(),
+			Requests:              sum.Requests.Load(),
+			Responses:             sum.Responses.Load(),
+			Rewritten:             sum.Rewritten.Load(),
+			EndpointsDropped:      sum.EndpointsDropped.Load(),
+			BrokersWithoutPort:    c.tally.withoutPort.Load(),
+			Brokers:               c.Brokers(),
+			OtherClusterAddresses: c.Others(),
+		}
+		for _, phase := range session.Phases {
+			st.Failures[phase.String()] = c.tally.failures[phase].Load()
+		}
+		all[c.Name()] = st
+	}
+	return all
 }

@@ -218,18 +218,11 @@ func TestSourceIsAnAddressOrA64BitNetwork(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := sourceOf(from{addr: tcp}).String(); got != want {
+		if got := sourceOf(tcp).String(); got != want {
 			t.Errorf("%s is of %s, want %s", addr, got, want)
 		}
 	}
-	if sourceOf(from{addr: &net.UnixAddr{}}).IsValid() {
+	if sourceOf(&net.UnixAddr{}).IsValid() {
 		t.Error("what is no address counts as one")
 	}
 }
-
-type from struct {
-	net.Conn
-	addr net.Addr
-}
-
-func (f from) RemoteAddr() net.Addr { return f.addr }

@@ -25,7 +25,7 @@ func TestBrokersMustSpeakNewTLS(t *testing.T) {
 			config.MinVersion, config.MaxVersion, config.CipherSuites = test.broker.MinVersion, test.broker.MaxVersion, test.broker.CipherSuites
 		}})
 		r := start(t, cluster, cluster.Bootstrap(), nil)
-		err := r.Cluster().Check(testContext(t))
+		err := r.cluster.Check(testContext(t))
 		if (err == nil) != test.ok || err != nil && !strings.Contains(err.Error(), "tls: ") {
 			t.Errorf("%s: %v", test.name, err)
 		}

@@ -17,14 +17,21 @@ const tlsHandshake = 0x16
 // of 64 KiB.
 const maxServerName = 253
 
-// TLSConfig returns the configuration that sessions of [Config] begin with, made from
-// what clients are to be shown. Its session tickets outlive a change of
-// [Config.CurrentTLS].
-func TLSConfig(base *tls.Config) *tls.Config {
-	config := tlswire.Harden(base)
+// Tickets is where the TLS handshakes of a server begin. It has the keys of the session
+// tickets, which outlive a change of what clients are shown: clients may still resume, and
+// are checked against the configuration that is current then.
+type Tickets struct{ begin *tls.Config }
+
+// NewTickets returns new keys.
+func NewTickets() *Tickets {
+	config := tlswire.Harden(&tls.Config{})
 	config.GetConfigForClient = routeHello
-	return config
+	return &Tickets{config}
 }
+
+// TLSConfig returns a configuration for [Config.TLS], made from what clients are to be
+// shown.
+func TLSConfig(base *tls.Config) *tls.Config { return tlswire.Harden(base) }
 
 // hello is the first message of a handshake: whose it is, and what it was refused for.
 type hello struct {
@@ -36,8 +43,8 @@ type hello struct {
 // helloKey is the key of a handshake's hello in its context.
 type helloKey struct{}
 
-// Handshake reads the first byte, runs the client's TLS handshake, and finds the route
-// for the name in it.
+// Handshake reads the first byte, runs the client's TLS handshake, and finds where to
+// connect the client, by the name in it. In plaintext there is neither.
 func (s *Session) Handshake() error {
 	return RecoverPanic(s.handshake)
 }
@@ -48,23 +55,51 @@ func (s *Session) handshake() error {
 	if err != nil {
 		return &Error{PhaseFirstByte, err}
 	}
+	if s.config.Tickets == nil {
+		err = s.beginPlaintext(first)
+	} else {
+		err = s.beginTLS(first)
+	}
+	if err == nil {
+		s.client.SetDeadline(time.Time{})
+	}
+	return err
+}
+
+func (s *Session) beginTLS(first byte) error {
 	if first != tlsHandshake {
 		return &Error{PhaseFirstByte, newNotTLSError(s.client.Arrived())}
 	}
 	// A Cut closes the connection, so the context need not end.
 	h := hello{session: s}
-	err = s.client.HandshakeContext(context.WithValue(context.Background(), helloKey{}, &h))
+	err := s.client.HandshakeContext(context.WithValue(context.Background(), helloKey{}, &h))
 	switch {
 	case h.refused != nil:
 		return &Error{PhaseRoute, h.refused}
 	case err != nil && !h.seen:
-		s.route.Name = cutName(s.client.HelloServerName())
-		return &Error{PhaseHandshake, trailingDot(s.route.Name, err)}
+		s.serverName = cutName(s.client.HelloServerName())
+		return &Error{PhaseHandshake, trailingDot(s.serverName, err)}
 	case err != nil:
 		return &Error{PhaseHandshake, err}
 	}
-	s.client.SetDeadline(time.Time{})
 	return nil
+}
+
+func (s *Session) beginPlaintext(first byte) error {
+	if sent := s.client.Arrived(); first != 0 {
+		return &Error{PhaseFirstByte, newNotKafkaError(sent)}
+	}
+	if err := s.findDestination(""); err != nil {
+		return &Error{PhaseRoute, err}
+	}
+	return nil
+}
+
+// findDestination finds where to connect the client.
+func (s *Session) findDestination(serverName string) error {
+	var err error
+	s.cluster, s.route, err = s.config.Route(serverName)
+	return err
 }
 
 // routeHello is the GetConfigForClient of every client's handshake: it finds the route
@@ -74,17 +109,20 @@ func routeHello(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	h := info.Context().Value(helloKey{}).(*hello)
 	s := h.session
 	h.seen = true
-	if s.cluster, s.route, h.refused = s.config.Route(info.ServerName); h.refused != nil {
-		if s.route.Name == "" {
-			s.route.Name = cutName(info.ServerName)
+	s.serverName = cutName(info.ServerName)
+	if h.refused = s.findDestination(info.ServerName); h.refused != nil {
+		if s.serverName != "" && s.route.Name != "" { // in the form in which names are compared
+			s.serverName = s.route.Name
 		}
-		s.client.Refuse(tlswire.AlertUnrecognizedName)
+		if _, busy := h.refused.(interface{ Busy() }); !busy { // Abort resets that one
+			s.client.Refuse(tlswire.AlertUnrecognizedName)
+		}
 		return nil, h.refused
 	}
-	if s.config.CurrentTLS == nil {
-		return nil, nil
+	if s.serverName != "" && !s.route.ByNode {
+		s.serverName = s.route.Name
 	}
-	return s.config.CurrentTLS(), nil
+	return s.config.TLS, nil
 }
 
 // cutName returns a name as it may be logged.
@@ -119,10 +157,18 @@ func (e *NotTLSError) Error() string {
 	return "the client does not speak TLS: it sent " + string(e.Sent)
 }
 
+// NotKafkaError says what a client sent to a listener without TLS that is no Kafka request.
+type NotKafkaError struct{ Sent Protocol }
+
+func (e *NotKafkaError) Error() string {
+	return "the client does not speak Kafka in plaintext: it sent " + string(e.Sent)
+}
+
 // Protocol is what a client seems to speak, in words.
 type Protocol string
 
 const (
+	ProtocolTLS   Protocol = "a TLS handshake"
 	ProtocolHTTP  Protocol = "an HTTP request"
 	ProtocolProxy Protocol = "a PROXY protocol header"
 	ProtocolKafka Protocol = "a plaintext Kafka request"
@@ -130,17 +176,23 @@ const (
 
 var httpMethods = []string{"GET ", "PUT ", "POST", "HEAD", "OPTI", "DELE", "PATC", "CONN"}
 
-func newNotTLSError(sent []byte) *NotTLSError {
+// protocolOf returns what a client speaks whose first bytes are these.
+func protocolOf(sent []byte) Protocol {
 	switch {
+	case sent[0] == tlsHandshake:
+		return ProtocolTLS
 	case isHTTP(sent):
-		return &NotTLSError{ProtocolHTTP}
-	case bytes.HasPrefix(sent, []byte("PROXY ")), bytes.HasPrefix(sent, []byte("\r\n\r\n\x00\r\nQUIT\n")):
-		return &NotTLSError{ProtocolProxy}
+		return ProtocolHTTP
+	case bytes.HasPrefix(sent, []byte(proxyV1)), bytes.HasPrefix(sent, []byte(proxyV2)):
+		return ProtocolProxy
 	case sent[0] == 0:
-		return &NotTLSError{ProtocolKafka}
+		return ProtocolKafka
 	}
-	return &NotTLSError{Protocol(fmt.Sprintf("0x%02x first", sent[0]))}
+	return Protocol(fmt.Sprintf("0x%02x first", sent[0]))
 }
+
+func newNotTLSError(sent []byte) *NotTLSError     { return &NotTLSError{protocolOf(sent)} }
+func newNotKafkaError(sent []byte) *NotKafkaError { return &NotKafkaError{protocolOf(sent)} }
 
 func isHTTP(sent []byte) bool {
 	for _, method := range httpMethods {

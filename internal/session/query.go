@@ -102,7 +102,7 @@ func (s *Session) settled() (bool, error) {
 		return false, nil
 	}
 	if s.route.Kind != route.Bootstrap {
-		r, err := s.cluster.Resolve(s.route.Name)
+		r, err := s.cluster.Again(&s.route)
 		if err != nil || !r.Confirmed {
 			return false, nil
 		}

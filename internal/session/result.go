@@ -64,12 +64,15 @@ func (r Retired) Error() string { return "retired: " + string(r) }
 
 // Result is what became of a session.
 type Result struct {
-	Client     net.Addr
-	ServerName string        // that the client asked for (SNI), cut to 253 bytes; "": none
-	Reached    bool          // whether a broker was
-	Upstream   route.Address // of that broker
-	Took       time.Duration // from accept to the end
-	Traffic    *Traffic
+	Listener    string // that the client came by
+	Client      net.Addr
+	ServerName  string        // that the client asked for (SNI), cut to 253 bytes; "": none
+	Destination *Destination  // that the client was led to; nil: it was refused before
+	Route       route.Route   // there
+	Reached     bool          // whether a broker was
+	Upstream    route.Address // of that broker
+	Took        time.Duration // from accept to the end
+	Traffic     *Traffic
 
 	// Err is nil when the session ended in good order. Otherwise errors.As finds a
 	// [*PanicError], a [Retired] or an [*Error] in it.

@@ -1,13 +1,13 @@
 // Package session is the story of one client, from its first byte to the last response:
 //
-//	Handshake (first byte, TLS, SNI → route) → Connect (broker, TLS) → Pump ⇄ → Result
+//	Greet (PROXY protocol) → Handshake (first byte, TLS, SNI → route) → Connect (broker, TLS) → Pump ⇄ → Result
 //
 // The owner of a [Session] calls these in turn, each on a goroutine of its choice, and
 // gets one [Result]. Meanwhile it may ask for the session's end ([Session.Drain],
 // [Session.Cut]) and look at it ([Session.Look]) from other goroutines. A session calls
 // nobody upwards: what it needs of its cluster is the interface [Cluster].
 //
-// session.go has the steps, handshake.go the first one, pump.go what runs for hours,
+// session.go has the steps, greet.go and handshake.go the first ones, pump.go what runs for hours,
 // lifecycle.go the states in between, query.go what the proxy itself asks within a
 // client's session, look.go timeouts, result.go what is said in the end.
 package session
@@ -19,6 +19,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,16 +31,18 @@ import (
 
 // Cluster is what a session needs of a cluster. [cluster.Cluster] has it all.
 type Cluster interface {
-	// Resolve returns the route for a name.
-	Resolve(name string) (route.Route, error)
+	// Name returns what the cluster is called in the log and in metrics.
+	Name() string
+	// Again resolves once more what a route was asked for.
+	Again(r *route.Route) (route.Route, error)
 	// Connect connects to where a route leads.
 	Connect(ctx context.Context, r *route.Route) (*tlswire.Conn, route.Address, error)
-	// Watch has moved called when a name is learned to lead elsewhere than to at. moved
+	// Watch has moved called when a route is learned to lead elsewhere than to at. moved
 	// must not wait.
-	Watch(name string, at route.Address, moved func()) (stop func())
+	Watch(r *route.Route, at route.Address, moved func()) (stop func())
 	// Learner returns what is called for the addresses and the cluster ids in the
 	// responses of a broker.
-	Learner(from route.Address) (kafka.Names, func(clusterID []byte) error)
+	Learner(from route.Address, naming route.Naming) (kafka.Names, func(clusterID []byte) error)
 	// Suspect returns an error when an address may lead to another cluster, and has to
 	// be asked before anything else.
 	Suspect(at route.Address) error
@@ -49,18 +52,32 @@ type Cluster interface {
 	NoteInBandQuery(answered bool, asked route.Address)
 }
 
-// Config is what all sessions of a listener have in common. TLS and Route are required.
+// Destination is a cluster as the clients of a listener see it. All of them share one.
+type Destination struct {
+	Cluster
+	// Naming gives the addresses that the clients are told.
+	Naming route.Naming
+}
+
+// Config is what all sessions of a listener have in common. Route is required.
 type Config struct {
-	// TLS is the configuration towards clients, made by [TLSConfig].
+	// Listener is what the listener is called in the log.
+	Listener string
+
+	// Tickets is where TLS handshakes begin: see [NewTickets]. Nil: clients connect in
+	// plaintext.
+	Tickets *Tickets
+
+	// TLS is the configuration that clients are shown, made by [TLSConfig].
 	TLS *tls.Config
 
-	// CurrentTLS returns the configuration that a new client is shown, in place of TLS,
-	// whose keys of session tickets stay in use. Nil, or a nil result: TLS itself.
-	CurrentTLS func() *tls.Config
+	// ProxyFrom are the networks from which each connection begins with a header of the
+	// PROXY protocol; from elsewhere none does.
+	ProxyFrom []netip.Prefix
 
-	// Route returns the cluster and the route for the name that a client asks for; ""
-	// when it names no server. The error refuses the client.
-	Route func(serverName string) (Cluster, route.Route, error)
+	// Route returns where to connect a client that asks for a name; "" when it names no
+	// server. The error refuses the client; the route may have its name then, for the log.
+	Route func(serverName string) (*Destination, route.Route, error)
 
 	// HandshakeTimeout bounds the time from accept to the end of the client's
 	// handshake. 0: 10 s.
@@ -89,10 +106,12 @@ type Session struct {
 	began  time.Time
 	client *tlswire.Conn
 	broker *tlswire.Conn // nil until connected
+	from   *net.TCPAddr  // the client's address by its PROXY protocol header; nil: that of client
 
-	cluster Cluster
-	route   route.Route   // its name is what the client asked for, also when that was refused
-	address route.Address // of the broker that was reached
+	serverName string        // that the client asked for
+	cluster    *Destination  // nil: not known
+	route      route.Route   // there
+	address    route.Address // of the broker that was reached
 
 	life      lifecycle
 	inFlight  kafka.InFlight
@@ -103,13 +122,19 @@ type Session struct {
 	watch     watch
 	idleMark  atomic.Uint32 // the mark at which the session was found idle; 0: it was not
 
-	mu            sync.Mutex // for closeAll: cancelConnect, and broker while it is set
+	mu            sync.Mutex // for closeAll: cancelConnect, and broker while it is set; and for Done
 	cancelConnect context.CancelFunc
+	over          chan struct{} // nil: nobody waits
 }
 
 // New returns a session for a connection that was just accepted.
 func New(config *Config, conn net.Conn) *Session {
-	s := &Session{config: config, began: time.Now(), client: tlswire.Server(conn, config.TLS)}
+	s := &Session{config: config, began: time.Now()}
+	if config.Tickets == nil {
+		s.client = tlswire.Plaintext(conn)
+	} else {
+		s.client = tlswire.Server(conn, config.Tickets.begin)
+	}
 	s.watch.bytes = -1
 	s.watch.maxAge = time.Duration(float64(config.MaxAge) * (0.9 + 0.2*rand.Float64()))
 	return s
@@ -118,12 +143,22 @@ func New(config *Config, conn net.Conn) *Session {
 // Began returns when the session began.
 func (s *Session) Began() time.Time { return s.began }
 
-// Client returns the client's address.
-func (s *Session) Client() net.Addr { return s.client.RemoteAddr() }
+// Client returns the client's address. It is the one that a PROXY protocol header tells,
+// after Greet.
+func (s *Session) Client() net.Addr {
+	if s.from != nil {
+		return s.from
+	}
+	return s.client.RemoteAddr()
+}
 
 // ServerName returns the name that the client asked for. It may be called once Traffic
 // shows that something was forwarded.
-func (s *Session) ServerName() string { return s.route.Name }
+func (s *Session) ServerName() string { return s.serverName }
+
+// Destination returns the cluster that the client was led to; nil for none. It may be
+// called after Handshake.
+func (s *Session) Destination() *Destination { return s.cluster }
 
 // State returns where the session is in its life, in one word: starting, open, draining,
 // drained, finishing or cut.
@@ -155,7 +190,7 @@ func (s *Session) connect(ctx context.Context) error {
 	s.attach(broker, address)
 	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
 	s.responses = kafka.Responses{Out: s.client, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
-	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address)
+	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address, s.cluster.Naming)
 	// Clients do not produce or fetch by the bootstrap name, unless they have no other.
 	s.responses.CountNotLeader = s.route.Kind == route.Bootstrap
 	if s.isDoubtful() {
@@ -165,7 +200,7 @@ func (s *Session) connect(ctx context.Context) error {
 		return net.ErrClosed
 	}
 	if s.query != nil {
-		s.query.unwatch = s.cluster.Watch(s.route.Name, address, s.Drain)
+		s.query.unwatch = s.cluster.Watch(&s.route, address, s.Drain)
 	}
 	return nil
 }
@@ -210,12 +245,41 @@ func (s *Session) closeAll() {
 	}
 }
 
+// Done returns a channel that is closed when the session is over.
+func (s *Session) Done() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil {
+		s.over = make(chan struct{})
+	}
+	return s.over
+}
+
+var alreadyOver = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// setOver tells those who wait for the session's end.
+func (s *Session) setOver() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over == nil {
+		s.over = alreadyOver
+	} else {
+		close(s.over)
+	}
+}
+
 // Abort ends a session of which a step before Pump has failed with err.
 func (s *Session) Abort(err error) *Result {
 	var failed *Error
-	if errors.As(err, &failed) && failed.connecting() {
+	var busy interface{ Busy() }
+	if errors.As(err, &failed) && failed.connecting() || errors.As(err, &busy) {
 		// To a client that has had no answer yet, a clean end looks as if this were not
 		// Kafka at all, and some clients give up then; a reset they try again after.
+		// One that is refused by a limit can try another proxy.
 		s.client.Reset()
 	}
 	return s.end(err)
@@ -230,14 +294,18 @@ func (s *Session) end(err error) *Result {
 	if s.query != nil && s.query.unwatch != nil {
 		s.query.unwatch()
 	}
+	s.setOver()
 	return &Result{
-		Client:     s.client.RemoteAddr(),
-		ServerName: s.route.Name,
-		Reached:    s.broker != nil,
-		Upstream:   s.address,
-		Took:       time.Since(s.began),
-		Traffic:    &s.traffic,
-		Err:        err,
+		Listener:    s.config.Listener,
+		Client:      s.Client(),
+		ServerName:  s.serverName,
+		Destination: s.cluster,
+		Route:       s.route,
+		Reached:     s.broker != nil,
+		Upstream:    s.address,
+		Took:        time.Since(s.began),
+		Traffic:     &s.traffic,
+		Err:         err,
 	}
 }
 

@@ -37,7 +37,8 @@ type fakeCluster struct {
 
 var at = route.Address{Host: "broker.test", Port: 9092}
 
-func (c *fakeCluster) Resolve(string) (route.Route, error) { return c.route, nil }
+func (c *fakeCluster) Name() string                            { return "kafka" }
+func (c *fakeCluster) Again(*route.Route) (route.Route, error) { return c.route, nil }
 
 func (c *fakeCluster) Connect(ctx context.Context, _ *route.Route) (*tlswire.Conn, route.Address, error) {
 	config := authority().ClientConfig()
@@ -49,10 +50,10 @@ func (c *fakeCluster) Connect(ctx context.Context, _ *route.Route) (*tlswire.Con
 	return conn, at, nil
 }
 
-func (c *fakeCluster) Watch(string, route.Address, func()) (stop func()) { return func() {} }
+func (c *fakeCluster) Watch(*route.Route, route.Address, func()) (stop func()) { return func() {} }
 
-func (c *fakeCluster) Learner(route.Address) (kafka.Names, func([]byte) error) {
-	return func(int32, []byte, int32) (string, int32) { return "b0." + suffix, 9092 }, c.clusterID
+func (c *fakeCluster) Learner(route.Address, route.Naming) (kafka.Names, func([]byte) error) {
+	return func(int32, []byte, int32) (string, int32, error) { return "b0." + suffix, 9092, nil }, c.clusterID
 }
 
 func (c *fakeCluster) Suspect(route.Address) error {
@@ -106,8 +107,10 @@ func beginWith(t *testing.T, config Config, c *fakeCluster, client, accepted, to
 	t.Helper()
 	c.noted = make(chan bool, 10)
 	c.broker = toBroker
-	config.TLS = TLSConfig(authority().ServerConfig(suffix))
-	config.Route = func(string) (Cluster, route.Route, error) { return c, c.route, nil }
+	config.Tickets, config.TLS = NewTickets(), TLSConfig(authority().ServerConfig(suffix))
+	config.Route = func(string) (*Destination, route.Route, error) {
+		return &Destination{c, route.OnePort(9092)}, c.route, nil
+	}
 	if wrap != nil {
 		accepted = wrap(accepted)
 	}
@@ -374,7 +377,7 @@ func TestHTTPInsideTLSIsNamed(t *testing.T) {
 }
 
 func TestAgesDifferByATenthEitherWay(t *testing.T) {
-	config := Config{MaxAge: 100 * time.Second, TLS: TLSConfig(authority().ServerConfig(suffix))}
+	config := Config{MaxAge: 100 * time.Second, Tickets: NewTickets(), TLS: TLSConfig(authority().ServerConfig(suffix))}
 	youngest, oldest := time.Hour, time.Duration(0)
 	conn, _ := net.Pipe()
 	for range 1000 {
@@ -482,8 +485,10 @@ func (unreachable) Connect(context.Context, *route.Route) (*tlswire.Conn, route.
 func TestClientIsResetWhenNoBrokerCanBeReached(t *testing.T) {
 	client, accepted := pair(t)
 	c := unreachable{&fakeCluster{}}
-	config := &Config{TLS: TLSConfig(authority().ServerConfig(suffix)),
-		Route: func(name string) (Cluster, route.Route, error) { return c, route.Route{Name: name}, nil }}
+	config := &Config{Tickets: NewTickets(), TLS: TLSConfig(authority().ServerConfig(suffix)),
+		Route: func(name string) (*Destination, route.Route, error) {
+			return &Destination{Cluster: c}, route.Route{Name: name}, nil
+		}}
 	s := New(config, accepted)
 	clientTLS := authority().ClientConfig()
 	clientTLS.ServerName = "b0." + suffix
@@ -507,8 +512,8 @@ func TestClientIsResetWhenNoBrokerCanBeReached(t *testing.T) {
 func TestRefusedNamesAreKeptAndCut(t *testing.T) {
 	client, accepted := pair(t)
 	refused := errors.New("not served here")
-	s := New(&Config{TLS: TLSConfig(authority().ServerConfig(suffix)),
-		Route: func(string) (Cluster, route.Route, error) { return nil, route.Route{}, refused }}, accepted)
+	s := New(&Config{Tickets: NewTickets(), TLS: TLSConfig(authority().ServerConfig(suffix)),
+		Route: func(string) (*Destination, route.Route, error) { return nil, route.Route{}, refused }}, accepted)
 	long := strings.Repeat("n", 400)
 	done := make(chan error, 1)
 	go func() {

@@ -1,4 +1,4 @@
-// Package tlswire is TLS in batches over one socket. It reads as many records as
+// Package tlswire is TLS in batches over one socket, or plaintext in the same way. It reads as many records as
 // have arrived with one system call, lends their plaintext without copying it, and
 // writes with one system call what was written between [Conn.Cork] and
 // [Conn.Flush]. It also tells what the socket knows: whether the peer acknowledges
@@ -20,18 +20,19 @@ import (
 	"time"
 )
 
-// Conn is a TLS connection. After the handshake it is read by Await, which waits,
-// and Next, which does not:
+// Conn is a connection, with TLS or in plaintext. After the handshake, if there is one, it
+// is read by Await, which waits, and Next, which does not:
 //
 //	for c.Await() == nil {
 //		for p := c.Next(); p != nil; p = c.Next() { … }
 //	}
 //
-// One goroutine reads, another one may write. Methods of [tls.Conn] that are not
-// defined here work as they do there.
+// One goroutine reads, another one may write. Methods of [net.Conn] that are not
+// defined here work as those of [tls.Conn], or of a socket in plaintext.
 type Conn struct {
-	*tls.Conn
-	wire wire
+	net.Conn           // tls or wire
+	tls      *tls.Conn // nil: plaintext
+	wire     wire
 
 	in   *tlsInput // nil: crypto/tls is read from the way anyone reads from it
 	one  [1]byte
@@ -50,10 +51,24 @@ func newConn(conn net.Conn, config *tls.Config, end func(net.Conn, *tls.Config) 
 	c := new(Conn)
 	keepAlive(conn)
 	c.wire.init(conn)
-	c.Conn = end(&c.wire, config)
-	c.in = inputOf(c.Conn)
+	c.tls = end(&c.wire, config)
+	c.Conn = c.tls
+	c.in = inputOf(c.tls)
 	return c
 }
+
+// Plaintext returns an end of a connection without TLS.
+func Plaintext(conn net.Conn) *Conn {
+	c := new(Conn)
+	keepAlive(conn)
+	c.wire.init(conn)
+	c.wire.plain = true
+	c.Conn = &c.wire
+	return c
+}
+
+// IsPlaintext reports whether the connection has no TLS.
+func (c *Conn) IsPlaintext() bool { return c.tls == nil }
 
 // probes are how a peer is probed while nothing is sent to it.
 var probes = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 6}
@@ -73,7 +88,7 @@ func keepAlive(conn net.Conn) {
 // sends those about a certificate before it has keys, and crypto/tls, which has
 // them by then, calls that a bad record MAC.
 func (c *Conn) HandshakeContext(ctx context.Context) error {
-	err := c.Conn.HandshakeContext(ctx)
+	err := c.tls.HandshakeContext(ctx)
 	if err == nil || c.wire.alert == noAlert {
 		return err
 	}
@@ -99,9 +114,10 @@ func (c *Conn) Await() error {
 	if err := c.wire.wait(); err != nil {
 		return err
 	}
-	if c.in != nil {
+	switch {
+	case c.in != nil:
 		c.in.load(c.wire.takeWhole())
-	} else {
+	case c.tls != nil:
 		c.buf = buffers.Get().(*buffer)
 	}
 	return nil
@@ -124,8 +140,14 @@ func (c *Conn) Next() []byte {
 	if c.err != nil {
 		return nil
 	}
+	if c.tls == nil {
+		if p := c.wire.takeWhole(); len(p) > 0 {
+			return p
+		}
+		return nil
+	}
 	if c.in == nil {
-		n, err := c.Conn.Read(c.buf[:])
+		n, err := c.tls.Read(c.buf[:])
 		c.ended(err)
 		if n == 0 {
 			return nil
@@ -137,7 +159,7 @@ func (c *Conn) Next() []byte {
 	}
 	// Reading one byte has crypto/tls decrypt the next record, in place. All of
 	// it is then lent from there instead of being copied out.
-	n, err := c.Conn.Read(c.one[:])
+	n, err := c.tls.Read(c.one[:])
 	c.ended(err)
 	if n == 0 {
 		return nil
@@ -164,6 +186,14 @@ func (l *lender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Write writes p, with what is gathered between Cork and Flush.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.tls == nil {
+		return c.wire.Write(p)
+	}
+	return c.tls.Write(p)
+}
+
 // Wake ends an Await that waits, or else the next one, with a timeout error
 // ([os.ErrDeadlineExceeded]).
 func (c *Conn) Wake() { c.Conn.SetReadDeadline(time.Unix(1, 0)) }
@@ -174,7 +204,9 @@ func (c *Conn) Rearm() { c.Conn.SetReadDeadline(time.Time{}) }
 // CloseWrite ends the stream to the peer: with TLS's close_notify, without which it
 // counts as truncated, then with TCP's FIN. An error shows at the next read or close.
 func (c *Conn) CloseWrite() {
-	c.Conn.CloseWrite()
+	if c.tls != nil {
+		c.tls.CloseWrite()
+	}
 	c.wire.closeWrite()
 }
 

@@ -50,7 +50,7 @@ func pair(t testing.TB, plainly bool) (*Conn, *tls.Conn) {
 	if plainly {
 		s.in = nil
 	}
-	if err := s.Handshake(); err != nil {
+	if err := s.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c := <-dialed
@@ -163,8 +163,8 @@ func TestRecordThatIsNotWholeYetIsWaitedFor(t *testing.T) {
 			s.in = nil
 		}
 		conn.SetDeadline(time.Now().Add(30 * time.Second))
-		go c.Handshake()
-		if err := s.Handshake(); err != nil {
+		go c.HandshakeContext(t.Context())
+		if err := s.HandshakeContext(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))

@@ -1,6 +1,9 @@
 package tlswire
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Unacknowledged is what a socket knows of data that its peer has not acknowledged.
 type Unacknowledged struct {
@@ -17,6 +20,31 @@ func (c *Conn) Unacknowledged() Unacknowledged { return c.wire.unacknowledged() 
 // PeekByte waits for the first byte from the peer and returns it. It is for the time
 // before the handshake.
 func (c *Conn) PeekByte() (byte, error) { return c.wire.peek() }
+
+// TakeHeader reads what comes before the handshake, and returns it; it is valid until the
+// next read. length returns how long it is, given how it begins, and 0 while that cannot be
+// told. More than 16 KiB are not taken.
+func (c *Conn) TakeHeader(length func(begin []byte) (int, error)) ([]byte, error) {
+	if _, err := c.wire.peek(); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := length(c.wire.arrived())
+		switch {
+		case err != nil:
+			return nil, err
+		case n > 0 && n <= len(c.wire.arrived()):
+			return c.wire.take(n), nil
+		case c.wire.w == len(c.wire.in):
+			return nil, errLongHeader
+		}
+		if err := c.wire.fill(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+var errLongHeader = errors.New("the header is too long")
 
 // Arrived returns what has been read from the socket and not been handed to
 // crypto/tls. It is valid until the next read.

@@ -20,8 +20,11 @@ import (
 //
 // Its buffers come from a pool when there is something to put in them, and go
 // back when they are empty. A connection that waits holds none.
+//
+// In plaintext, all that has arrived is whole.
 type wire struct {
 	net.Conn
+	plain bool            // no TLS
 	raw   syscall.RawConn // nil when Conn has no file descriptor to be used
 	ready func(fd uintptr) bool
 	space func(fd uintptr) bool
@@ -58,6 +61,9 @@ const (
 	// full records, headers and expansion included.
 	MaxBatch = 8*16384 + 4096
 )
+
+// direct is how much is worth a system call of its own: copying it costs as much.
+const direct = 32 << 10
 
 type (
 	// buffer holds a batch, as plaintext or as records.
@@ -106,8 +112,10 @@ func (w *wire) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
-		w.record = recordLen(w.in[w.r:w.w])
-		w.noteAlert(w.in[w.r:][:min(w.record, w.w-w.r)])
+		w.record = w.firstLen()
+		if !w.plain {
+			w.noteAlert(w.in[w.r:][:min(w.record, w.w-w.r)])
+		}
 	}
 	n := copy(p, w.in[w.r:min(w.w, w.r+w.record)])
 	w.r += n
@@ -118,7 +126,15 @@ func (w *wire) Read(p []byte) (int, error) {
 // whole reports whether a whole record is there to be handed out.
 func (w *wire) whole() bool {
 	have := w.w - w.r
-	return have >= recordHeader && have >= recordLen(w.in[w.r:w.w])
+	return have > 0 && w.plain || have >= recordHeader && have >= recordLen(w.in[w.r:w.w])
+}
+
+// firstLen returns how long the first record is that can be handed out.
+func (w *wire) firstLen() int {
+	if w.plain {
+		return w.w - w.r
+	}
+	return recordLen(w.in[w.r:w.w])
 }
 
 // takeWhole hands out all whole records at once. They stay where they are until
@@ -126,7 +142,7 @@ func (w *wire) whole() bool {
 func (w *wire) takeWhole() []byte {
 	from := w.r
 	for w.whole() {
-		w.r += recordLen(w.in[w.r:w.w])
+		w.r += w.firstLen()
 	}
 	return w.in[from:w.r:w.r]
 }
@@ -166,6 +182,13 @@ func (w *wire) peek() (byte, error) {
 
 // arrived returns what has been read and not been handed out.
 func (w *wire) arrived() []byte { return w.in[w.r:w.w] }
+
+// take hands out the first n bytes of what has arrived.
+func (w *wire) take(n int) []byte {
+	from := w.r
+	w.r += n
+	return w.in[from:w.r:w.r]
+}
 
 // fill reads once, and waits for that.
 func (w *wire) fill() error {
@@ -248,7 +271,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	switch {
 	case w.mute:
 		return len(p), nil
-	case !w.corked:
+	case !w.corked, w.plain && w.queued == 0 && len(p) >= direct:
 		return w.send(p)
 	}
 	if w.out == nil {

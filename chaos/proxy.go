@@ -82,9 +82,10 @@ func (p *proxy) vitals() (v vitals, err error) {
 	if err != nil {
 		return v, err
 	}
-	found := 0
+	found := map[string]bool{}
 	for in := bufio.NewScanner(bytes.NewReader(body)); in.Scan(); {
-		name, value, _ := strings.Cut(in.Text(), " ")
+		series, value, _ := strings.Cut(in.Text(), " ")
+		name, _, _ := strings.Cut(series, "{")
 		to, ok := map[string]*int{
 			"kafka_sni_proxy_connections": &v.Connections,
 			"go_goroutines":               &v.Goroutines,
@@ -97,10 +98,10 @@ func (p *proxy) vitals() (v vitals, err error) {
 		if err != nil {
 			return v, fmt.Errorf("%s: %w", name, err)
 		}
-		*to = int(number)
-		found++
+		*to += int(number) // of all clusters
+		found[name] = true
 	}
-	if found != 3 {
+	if len(found) != 3 {
 		return v, errors.New("/metrics lacks connections, goroutines or descriptors")
 	}
 	memory, err := procfs.ReadMemory(p.PID())

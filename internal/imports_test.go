@@ -36,12 +36,13 @@ var rules = map[string]struct {
 		never:  []string{"flag", "os", "os/signal", "unsafe"},
 	},
 	"internal/server": {
-		ours:  []string{"internal/session", "internal/cluster", "internal/route", "internal/tlswire", "internal/loglimit"},
+		ours:  []string{"internal/session", "internal/cluster", "internal/route", "internal/tlswire", "internal/loglimit", "internal/suggest"},
 		never: []string{"flag", "os/signal", "unsafe"},
 	},
 	"internal/session": {
-		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route"},
-		never: []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
+		ours:   []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route"},
+		others: []string{"github.com/pires/go-proxyproto"},
+		never:  []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
 	},
 	"internal/cluster": {
 		ours:  []string{"internal/tlswire", "internal/kafka", "internal/route"},

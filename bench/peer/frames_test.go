@@ -151,11 +151,11 @@ func TestTheProxysEngineTakesEveryFrame(t *testing.T) {
 	var inFlight kafka.InFlight
 	requests := kafka.Requests{Out: io.Discard, InFlight: &inFlight}
 	var out bytes.Buffer
-	responses := kafka.Responses{Out: &out, InFlight: &inFlight, Names: func(_ int32, host []byte, port int32) (string, int32) {
+	responses := kafka.Responses{Out: &out, InFlight: &inFlight, Names: func(_ int32, host []byte, port int32) (string, int32, error) {
 		if !strings.HasSuffix(string(host), ".upstream.example") {
 			t.Errorf("broker host %q", host)
 		}
-		return "renamed", port
+		return "renamed", port, nil
 	}}
 	for _, r := range everyRequest {
 		request, err := r.frame()

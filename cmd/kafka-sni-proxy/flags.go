@@ -12,6 +12,8 @@ import (
 // flags is the command line as it was given, completed by the environment. It fills in a
 // configuration with one listener and one cluster.
 type flags struct {
+	configFile string // the configuration is read from; "": the flags are all of it
+
 	config   *config.Config
 	listener *config.Listener // of config
 	cluster  *config.Cluster  // of config
@@ -84,7 +86,8 @@ var exclusive = [][2]string{
 // flagNames are the flags for the settings of the only listener and the only cluster,
 // where they are not called the same.
 var flagNames = map[string]string{
-	"certificate":                  "--cert, --key",
+	"certificates":                 "--cert, --key",
+	"certificates[0]":              "--cert, --key",
 	"client-certificates.require":  "--mtls-enable",
 	"client-certificates.ca-certs": "--ca-certs",
 	"client-certificates.crl":      "--crl",

@@ -56,7 +56,7 @@ func handOver(ctx context.Context, a *app, signals chan os.Signal) *successor {
 		case <-done.Done():
 		}
 	})
-	next, err := startSuccessor(ctx, a.listeners)
+	next, err := startSuccessor(ctx, &a.sockets)
 	stop()
 	told(nil)
 	if err != nil {
@@ -67,7 +67,7 @@ func handOver(ctx context.Context, a *app, signals chan os.Signal) *successor {
 	notify(a.log, daemon.SdNotifyReady, fmt.Sprintf("MAINPID=%d", next.pid))
 	os.Unsetenv("NOTIFY_SOCKET") // what this process does is no longer the service's state
 	a.log.Info("handed over; this process ends its connections one by one, and then itself",
-		"pid", next.pid, "connections", a.server.Active(), "within", a.drainTimeout/2)
+		"pid", next.pid, "connections", a.server.Active(), "within", a.drainTimeout()/2)
 	return next
 }
 
@@ -83,7 +83,7 @@ func leave(ctx context.Context, a *app, next *successor, s signals) error {
 		for {
 			select {
 			case s := <-s.end:
-				a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout, "connections", a.server.Active())
+				a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout(), "connections", a.server.Active())
 				cancel()
 				return
 			case <-s.handOver:
@@ -96,7 +96,7 @@ func leave(ctx context.Context, a *app, next *successor, s signals) error {
 			}
 		}
 	})
-	a.server.Leave(leaving, a.drainTimeout/2)
+	a.server.Leave(leaving, a.drainTimeout()/2)
 	stop()
 	err := drain(a, s.end)
 	if next.alive.Err() != nil {

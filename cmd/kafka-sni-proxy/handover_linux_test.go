@@ -234,7 +234,7 @@ func TestNothingPilesUpFromProcessToProcess(t *testing.T) {
 		}
 		sockets[i] = listening(t, p.now.Pid)
 	}
-	if want := "LISTEN_FDS=2 LISTEN_FDNAMES=clients:admin " + successorVariable + "=5 "; variables != [3]string{want, want, want} {
+	if want := "LISTEN_FDS=2 LISTEN_FDNAMES=127.0.0.1%3A0:admin " + successorVariable + "=5 "; variables != [3]string{want, want, want} {
 		t.Errorf("the processes got %q, want %q", variables, want)
 	}
 	if sockets != [3]int{2, 2, 2} {

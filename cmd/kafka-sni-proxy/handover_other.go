@@ -10,7 +10,7 @@ import (
 
 func notifyHandOver(chan<- os.Signal) {}
 
-func startSuccessor(context.Context, listeners) (*successor, error) {
+func startSuccessor(context.Context, *sockets) (*successor, error) {
 	return nil, errors.ErrUnsupported
 }
 

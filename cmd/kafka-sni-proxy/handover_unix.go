@@ -33,7 +33,7 @@ func notifyHandOver(c chan<- os.Signal) { signal.Notify(c, syscall.SIGUSR2) }
 //
 // A successor that has served is not waited for (wait(2)). When it dies, whoever
 // inherits it when this process ends, which is the service manager, learns how.
-func startSuccessor(ctx context.Context, p listeners) (*successor, error) {
+func startSuccessor(ctx context.Context, p *sockets) (*successor, error) {
 	if os.Getpid() == 1 {
 		return nil, errors.New("this is process 1, with which all others end: start another container instead")
 	}
@@ -48,9 +48,9 @@ func startSuccessor(ctx context.Context, p listeners) (*successor, error) {
 		}
 	}()
 	var names []string
-	for _, ln := range p.clients {
-		files, names = append(files, nil), append(names, "clients")
-		if files[len(files)-1], err = copyOf(ln); err != nil {
+	for _, s := range p.clients() {
+		files, names = append(files, nil), append(names, nameOf(s))
+		if files[len(files)-1], err = copyOf(s.Listener); err != nil {
 			return nil, err
 		}
 	}

@@ -114,16 +114,17 @@ func serveForHints(t *testing.T, brokers *kafkatest.Cluster, down, up *tls.Confi
 	}
 	log = newLines()
 	s := server.New(server.Config{
-		Cluster: cluster.New(cluster.Config{Routes: routes, TLS: up, Dial: brokers.Dial}),
-		TLS:     down,
-		Log:     slog.New(slog.NewTextHandler(log, nil)),
-		Hint:    hint,
+		Log:  slog.New(slog.NewTextHandler(log, nil)),
+		Hint: hint,
 	})
+	c := &server.Cluster{Cluster: cluster.New(cluster.Config{Name: "kafka", Routes: routes, TLS: up, Dial: brokers.Dial})}
+	s.SetClusters(c)
+	socket := s.NewSocket(ln, &server.Listener{TLS: down, Route: server.ByName(false, server.Member{Cluster: c, Naming: route.OnePort(9092)})})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		s.Serve(ctx, ln)
+		s.Serve(ctx, socket)
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return ln.Addr().String(), log

@@ -597,16 +597,16 @@ func TestMetricsCountWhatHappened(t *testing.T) {
 	p.await("does not speak TLS")
 	wanted := []string{
 		"kafka_sni_proxy_connections_accepted_total 2",
-		"kafka_sni_proxy_connections 1",
-		`kafka_sni_proxy_connection_failures_total{phase="first-byte"} 1`,
-		`kafka_sni_proxy_connection_failures_total{phase="dial"} 0`,
-		fmt.Sprintf(`kafka_sni_proxy_bytes_total{kind="request"} %d`, len(heartbeat)),
-		fmt.Sprintf(`kafka_sni_proxy_bytes_total{kind="response"} %d`, len(heartbeatResponse)),
-		`kafka_sni_proxy_frames_total{kind="request"} 1`,
-		`kafka_sni_proxy_frames_total{kind="response"} 1`,
-		"kafka_sni_proxy_responses_rewritten_total 0",
-		"kafka_sni_proxy_endpoints_dropped_total 0",
-		"kafka_sni_proxy_brokers_learned 0",
+		`kafka_sni_proxy_connections{cluster="kafka"} 1`,
+		`kafka_sni_proxy_connection_failures_total{cluster="",phase="first-byte"} 1`,
+		`kafka_sni_proxy_connection_failures_total{cluster="kafka",phase="dial"} 0`,
+		fmt.Sprintf(`kafka_sni_proxy_bytes_total{cluster="kafka",kind="request"} %d`, len(heartbeat)),
+		fmt.Sprintf(`kafka_sni_proxy_bytes_total{cluster="kafka",kind="response"} %d`, len(heartbeatResponse)),
+		`kafka_sni_proxy_frames_total{cluster="kafka",kind="request"} 1`,
+		`kafka_sni_proxy_frames_total{cluster="kafka",kind="response"} 1`,
+		`kafka_sni_proxy_responses_rewritten_total{cluster="kafka"} 0`,
+		`kafka_sni_proxy_endpoints_dropped_total{cluster="kafka"} 0`,
+		`kafka_sni_proxy_brokers_learned{cluster="kafka"} 0`,
 		"kafka_sni_proxy_accept_errors_total 0",
 		"kafka_sni_proxy_draining 0",
 		"process_open_fds",
@@ -665,7 +665,7 @@ func TestAddressIsLoggedAsItWasAskedFor(t *testing.T) {
 			t.Logf("this system has no IPv6: %v", err)
 			continue
 		}
-		got := fmt.Sprint(listeners{bind: bind}.describe(ln)...)
+		got := fmt.Sprint((&socket{Listener: ln, bind: bind, own: true}).describe()...)
 		if got != fmt.Sprint("address", want.address+portOf(ln), "ipv6", want.ipv6 == "true") {
 			t.Errorf("%s: %s", bind, got)
 		}

@@ -169,7 +169,7 @@ func TestAChangedCertificateIsShownToNewClients(t *testing.T) {
 				if test.signal {
 					p.signal(syscall.SIGHUP)
 				}
-				if got := p.await(`level=INFO msg=reloaded flag="--cert, --key" names="` + suffix + `, .*serial=([0-9a-f]+)`); got != want {
+				if got := p.await(`level=INFO msg=reloaded setting="--cert, --key" names="` + suffix + `, .*serial=([0-9a-f]+)`); got != want {
 					t.Fatalf("the log tells of %s, want %s", got, want)
 				}
 				if got := p.shown(); got != want {
@@ -214,10 +214,10 @@ func TestABadFileLeavesWhatWasLoaded(t *testing.T) {
 		content []byte
 		want    string
 	}{
-		{"server_key.pem", otherKey, `flag="--cert, --key" error=".*server_key.pem is not the private key of the certificate`},
-		{"server.pem", []byte("no certificate"), `flag="--cert, --key" error=".*server.pem is not PEM`},
-		{"server.pem", ended, `flag="--cert, --key" error=".*expired on .*: renew it; server_key.pem is not`},
-		{"hosts", []byte("# fine\nnowhere"), `flag=--hosts-file error="hosts: line 2: .*is not an address: put one before it`},
+		{"server_key.pem", otherKey, `setting="--cert, --key" error=".*server_key.pem is not the private key of the certificate`},
+		{"server.pem", []byte("no certificate"), `setting="--cert, --key" error=".*server.pem is not PEM`},
+		{"server.pem", ended, `setting="--cert, --key" error=".*expired on .*: renew it; server_key.pem is not`},
+		{"hosts", []byte("# fine\nnowhere"), `setting=--hosts-file error="hosts: line 2: .*is not an address: put one before it`},
 	}
 	for _, step := range steps {
 		put(step.file, step.content)
@@ -233,7 +233,7 @@ func TestABadFileLeavesWhatWasLoaded(t *testing.T) {
 
 	// What has been told is not told again, unless somebody asks.
 	put("hosts", good["hosts"])
-	p.await("is again as it was loaded.* flag=--hosts-file")
+	p.await("is again as it was loaded.* setting=--hosts-file")
 	errors := strings.Count(p.log.String(), "level=ERROR")
 	if errors != len(steps)+1 {
 		t.Errorf("%d errors, want %d:\n%s", errors, len(steps)+1, p.log.String())
@@ -246,7 +246,7 @@ func TestABadFileLeavesWhatWasLoaded(t *testing.T) {
 	p.await("is again as it was loaded.*--cert, --key")
 	p.signal(syscall.SIGHUP)
 	p.await("nothing to reload")
-	p.wantMetrics("kafka_sni_proxy_reload_problems 0", `kafka_sni_proxy_certificate_not_after_timestamp_seconds{certificate="server"} `, "kafka_sni_proxy_reload_last_good_timestamp_seconds 1")
+	p.wantMetrics("kafka_sni_proxy_reload_problems 0", `kafka_sni_proxy_certificate_not_after_timestamp_seconds{certificate="server",file="server.pem"} `, "kafka_sni_proxy_reload_last_good_timestamp_seconds 1")
 }
 
 // wantMetrics waits until /metrics has lines that begin with what these
@@ -370,10 +370,10 @@ func TestClientsThatAreNoLongerTrustedAreNotLetIn(t *testing.T) {
 
 				if test == "revoked" {
 					ours.revoke(t, file("crl.pem"), time.Now().Add(time.Hour), 66, 2)
-					p.await(`msg=reloaded flag="--ca-certs, --crl" .*revoked=2`)
+					p.await(`msg=reloaded setting="--ca-certs, --crl" .*revoked=2`)
 				} else {
 					trust(ours)
-					p.await(`msg=reloaded flag="--ca-certs, --crl" authorities="CN=[^;]*" `)
+					p.await(`msg=reloaded setting="--ca-certs, --crl" authorities="CN=[^;]*" `)
 				}
 				check(t, c.roundTrip(t, open)) // what is there goes on
 				if _, resumed, err := bad.use(t, c); err == nil {
@@ -441,7 +441,7 @@ func TestBrokersSeeAChangedUpstreamCertificate(t *testing.T) {
 	for _, name := range []string{"client.pem", "client_key.pem"} {
 		copyFile(t, filepath.Join(next, name), filepath.Join(c.dir, name))
 	}
-	p.await(`reloaded flag="--upstream-cert, --upstream-key".* serial=` + want)
+	p.await(`reloaded setting="--upstream-cert, --upstream-key".* serial=` + want)
 	if got := shown(p.connect(false)); got != want {
 		t.Errorf("brokers see %s, want %s", got, want)
 	}
@@ -455,7 +455,7 @@ func TestChangedAuthoritiesOfBrokersCount(t *testing.T) {
 	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
 	check(t, c.roundTrip(t, p.connect(false)))
 	copyFile(t, c.dir+"/ca.pem", c.dir+"/upstream_ca.pem")
-	p.await("reloaded flag=--upstream-ca-certs")
+	p.await("reloaded setting=--upstream-ca-certs")
 	conn := p.connect(false)
 	conn.Write(heartbeat)
 	if _, err := kafkatest.ReadFrame(conn); err == nil {
@@ -469,7 +469,7 @@ func TestAChangedHostsFileCounts(t *testing.T) {
 	p := c.launch(t, "--upstream-ca-certs", "upstream_ca.pem")
 	check(t, c.roundTrip(t, p.connect(false)))
 	check(t, os.WriteFile(c.dir+"/hosts", []byte("127.0.0.2 *.upstream.test\n"), 0o600))
-	p.await("reloaded flag=--hosts-file hosts=1")
+	p.await("reloaded setting=--hosts-file hosts=1")
 	conn := p.connect(false)
 	if _, err := kafkatest.ReadFrame(conn); err == nil {
 		t.Error("an answer from nowhere")

@@ -24,18 +24,18 @@ const (
 
 // checkRoutesFile finds out whether routes can be kept in a file, and returns
 // its path without links: saving replaces the file, not a link to it.
-func checkRoutesFile(path string, wrong *usageErrors) string {
+func checkRoutesFile(path string, wrong func(error)) string {
 	if path == "" {
 		return ""
 	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && !info.Mode().IsRegular():
-		wrong.add("routes-file", fmt.Errorf("%s is not a file: name one in a directory that this user may write to", path))
+		wrong(fmt.Errorf("%s is not a file: name one in a directory that this user may write to", path))
 		return ""
 	case err == nil:
 		if path, err = filepath.EvalSymlinks(path); err != nil {
-			wrong.add("routes-file", err)
+			wrong(err)
 			return ""
 		}
 	}
@@ -43,11 +43,11 @@ func checkRoutesFile(path string, wrong *usageErrors) string {
 	probe, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		wrong.add("routes-file", fmt.Errorf("the directory %s does not exist: make it, for this user to write to", dir))
+		wrong(fmt.Errorf("the directory %s does not exist: make it, for this user to write to", dir))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		wrong.add("routes-file", fmt.Errorf("the directory %s may not be written to by this user: change its owner or mode, or name a file elsewhere", dir))
+		wrong(fmt.Errorf("the directory %s may not be written to by this user: change its owner or mode, or name a file elsewhere", dir))
 	case err != nil:
-		wrong.add("routes-file", err)
+		wrong(err)
 	default:
 		probe.Close()
 		os.Remove(probe.Name())
@@ -74,6 +74,51 @@ func openRoutes(table *route.Table, path string) error {
 // saves what is left.
 func keepRoutes(table *route.Table, path string, log *slog.Logger) (stop func()) {
 	return inBackground(func(ctx context.Context) { saveRoutes(ctx, table, path, log) })
+}
+
+// keepRoutes has the routes of each cluster be kept that has a file for them.
+func (a *app) keepRoutes(s *setup) {
+	for _, part := range s.clusters {
+		if part.routesFile != "" && part.stopRoutes == nil {
+			part.stopRoutes = keepRoutes(part.table, part.routesFile, a.log)
+		}
+	}
+}
+
+// dropRoutes ends that, and saves what is left.
+func (s *setup) dropRoutes() {
+	for _, part := range s.clusters {
+		part.dropRoutes()
+	}
+}
+
+func (p *clusterPart) dropRoutes() {
+	if p.stopRoutes != nil {
+		p.stopRoutes()
+		p.stopRoutes = nil
+	}
+}
+
+// takeRoutes has the files of clusters that have changed be written no more by what they
+// were before, and reads those of clusters that are new.
+func (a *app) takeRoutes(before, s *setup) {
+	if before == nil { // build has read them
+		return
+	}
+	for name, part := range before.clusters {
+		if s.clusters[name] != part {
+			part.dropRoutes()
+		}
+	}
+	for name, part := range s.clusters {
+		if before.clusters[name] != nil { // what was known was taken over
+			continue
+		}
+		if err := openRoutes(part.table, part.routesFile); err != nil {
+			a.log.Warn("the routes file cannot be used: brokers will be learned anew, and routes are not kept", "cluster", name, "error", err)
+			part.routesFile = ""
+		}
+	}
 }
 
 func saveRoutes(ctx context.Context, table *route.Table, path string, log *slog.Logger) {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -53,19 +53,15 @@ func (s signals) stop() {
 // serve runs the proxy until a signal or the end of ctx, and then drains it.
 func serve(ctx context.Context, a *app, s signals) error {
 	background := startBackground(a, s)
+	defer a.leftovers.Wait()
 	defer background.stop()
-	ended := make(chan error, len(a.clients))
-	for _, ln := range a.clients {
-		go func() { ended <- a.serveClients(ln) }()
-		a.log.Info("listening", a.describe(ln)...)
-	}
 	background.start(func(ctx context.Context) { feedWatchdog(ctx, a) })
 	a.predecessor.tell(serves)
 	defer a.predecessor.tell(ends)
 	notifyReady(a)
 	for {
 		select {
-		case err := <-ended: // only when the port was closed under it
+		case err := <-a.ended: // only when the port was closed under it
 			return err
 		case <-s.handOver:
 			if next := handOver(ctx, a, s.end); next != nil {
@@ -74,9 +70,9 @@ func serve(ctx context.Context, a *app, s signals) error {
 			}
 			continue
 		case s := <-s.end:
-			a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout, "connections", a.server.Active())
+			a.log.Info("draining", "signal", s.String(), "timeout", a.drainTimeout(), "connections", a.server.Active())
 		case <-ctx.Done():
-			a.log.Info("draining", "timeout", a.drainTimeout, "connections", a.server.Active())
+			a.log.Info("draining", "timeout", a.drainTimeout(), "connections", a.server.Active())
 		}
 		return drain(a, s.end)
 	}
@@ -88,27 +84,48 @@ type tasks []func()
 // startBackground starts what runs in the background.
 func startBackground(a *app, s signals) *tasks {
 	t := new(tasks)
-	if a.admin != nil {
-		*t = append(*t, admin.Serve(a.admin, a, a.log, reloadMetrics{a}))
+	if a.sockets.admin != nil {
+		*t = append(*t, admin.Serve(a.sockets.admin, a, a.log, reloadMetrics{a}))
 	}
-	if a.routesFile != "" {
-		*t = append(*t, keepRoutes(a.table, a.routesFile, a.log))
-	}
+	first := a.now.Load()
+	a.keepRoutes(first)
+	*t = append(*t, func() { a.now.Load().dropRoutes() })
+	a.serveSockets(first)
 	t.start(func(ctx context.Context) { a.reload.Run(ctx, s.reload) })
 	t.start(a.server.ReleaseMemory)
-	t.start(a.checkUpstream)
+	t.start(func(ctx context.Context) { a.checkUpstreams(ctx, first.newSince(&setup{})) })
 	return t
 }
 
-// checkUpstream says so once when no upstream can be reached at the start. The program
-// goes on: it may be there in a moment.
-func (a *app) checkUpstream(ctx context.Context) {
-	err := a.server.Cluster().Check(ctx)
+// checksAtOnce is how many clusters are checked at the same time.
+const checksAtOnce = 4
+
+// checkUpstreams says so once of each cluster of which no upstream can be reached. The
+// program goes on: it may be there in a moment.
+func (a *app) checkUpstreams(ctx context.Context, names []string) {
+	slots := make(chan struct{}, checksAtOnce)
+	var all sync.WaitGroup
+	for _, name := range names {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			a.checkUpstream(ctx, name)
+		})
+	}
+	all.Wait()
 	debug.FreeOSMemory() // what reading certificates and this have left, half of all there is
-	if err == nil || ctx.Err() != nil {
+}
+
+func (a *app) checkUpstream(ctx context.Context, name string) {
+	err := a.CheckCluster(ctx, name)
+	if err == nil || ctx.Err() != nil || a.Draining() {
 		return
 	}
-	a.log.Warn("no upstream can be reached: clients are refused until one can", "error", err, "hint", hint(session.WithPhase(err)))
+	log := a.log
+	if a.file != "" {
+		log = log.With("cluster", name)
+	}
+	log.Warn("no upstream can be reached: clients are refused until one can", "error", err, "hint", a.hint(session.WithPhase(err)))
 }
 
 func (t *tasks) start(work func(ctx context.Context)) { *t = append(*t, inBackground(work)) }
@@ -120,11 +137,51 @@ func (t *tasks) stop() {
 	}
 }
 
-func (a *app) serveClients(ln net.Listener) error {
-	if err := a.server.Serve(context.Background(), ln); err != nil {
-		return fmt.Errorf("serving %s: %w", ln.Addr(), err)
+// serveSockets serves the sockets of a setup that are not served yet.
+func (a *app) serveSockets(s *setup) {
+	for _, l := range s.listeners {
+		for _, socket := range l.sockets {
+			if socket.isServed {
+				continue
+			}
+			socket.isServed = true
+			go a.serveSocket(socket)
+		}
+		a.logListening(l)
 	}
-	return nil
+}
+
+func (a *app) serveSocket(s *socket) {
+	err := a.server.Serve(context.Background(), s.at)
+	if err == nil {
+		return
+	}
+	select {
+	case a.ended <- fmt.Errorf("serving %s: %w", s.Addr(), err):
+	default: // there is an error already
+	}
+}
+
+// logListening says once where a listener listens.
+func (a *app) logListening(l *listenerPart) {
+	if l.isLogged {
+		return
+	}
+	l.isLogged = true
+	sockets := l.sockets
+	if l.config.Ports != nil {
+		sockets = sockets[:1]
+	}
+	for _, s := range sockets {
+		attrs := s.describe()
+		if a.file != "" {
+			attrs = append(attrs, "listener", l.config.Label())
+		}
+		if p := l.config.Ports; p != nil {
+			attrs = append(attrs, "cluster", p.Cluster, "broker_ports", p.Brokers.String())
+		}
+		a.log.Info("listening", attrs...)
+	}
 }
 
 // drain ends what serve has begun:
@@ -137,7 +194,7 @@ func (a *app) serveClients(ln net.Listener) error {
 //  4. When that takes longer than --drain-timeout, or another signal comes, what
 //     is left is cut, and the error says so.
 func drain(a *app, signals <-chan os.Signal) error {
-	patience, cut := context.WithTimeoutCause(context.Background(), a.drainTimeout, fmt.Errorf("they took longer than %v (--drain-timeout)", a.drainTimeout))
+	patience, cut := context.WithTimeoutCause(context.Background(), a.drainTimeout(), fmt.Errorf("they took longer than %v (%s)", a.drainTimeout(), a.settingName("timeouts.drain")))
 	defer cut()
 	patience, second := context.WithCancelCause(patience)
 	defer second(nil)

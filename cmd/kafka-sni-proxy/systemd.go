@@ -44,7 +44,15 @@ func notifyReady(a *app) { notify(a.log, daemon.SdNotifyReady, status(a)) }
 
 // status is the line that systemctl status shows.
 func status(a *app) string {
-	text := fmt.Sprintf("serving %d connections, %d brokers learned", a.server.Active(), a.table.Known())
+	brokers := 0
+	clusters := a.server.Clusters()
+	for _, c := range clusters {
+		brokers += c.Brokers()
+	}
+	text := fmt.Sprintf("serving %d connections, %d brokers learned", a.server.Active(), brokers)
+	if len(clusters) > 1 {
+		text += fmt.Sprintf(" of %d clusters", len(clusters))
+	}
 	if a.server.Draining() {
 		text = fmt.Sprintf("draining, %d connections left", a.server.Active())
 	}

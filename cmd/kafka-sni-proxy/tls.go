@@ -8,11 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"kafka-sni-proxy/internal/certs"
@@ -21,84 +21,142 @@ import (
 	"kafka-sni-proxy/internal/reload"
 )
 
-// tlsFiles is all that is read from files and may change.
-type tlsFiles struct {
-	server   reload.Source[tls.Certificate] // shown to clients
-	clients  reload.Source[clientTrust]     // with mTLS
-	upstream reload.Source[tls.Certificate] // shown to brokers
-	brokers  reload.Source[*x509.CertPool]  // authorities of theirs
-	hosts    reload.Source[*hosts.Table]
-
-	trustBrokers bool // whatever certificate they show
+// listenerFiles is what a listener's files say, which may change.
+type listenerFiles struct {
+	shown   []*reload.Source[tls.Certificate] // to clients
+	clients reload.Source[clientTrust]        // with mTLS
 }
 
-// group watches the files for an owner.
-func (t *tlsFiles) group(log *slog.Logger, owner reload.Owner) *reload.Group {
-	return reload.NewGroup(log, owner, &t.server, &t.clients, &t.upstream, &t.brokers, &t.hosts)
+// clusterFiles is what a cluster's files say, which may change.
+type clusterFiles struct {
+	shown   reload.Source[tls.Certificate] // to brokers
+	brokers reload.Source[*x509.CertPool]  // authorities of theirs
+	hosts   reload.Source[*hosts.Table]
+
+	plaintext, trustAny bool
 }
 
-// downstreamTLS is the configuration towards clients.
-func (t *tlsFiles) downstreamTLS() *tls.Config {
-	config := &tls.Config{Certificates: []tls.Certificate{t.server.Value()}}
-	if len(t.clients.Files) > 0 {
-		config.ClientAuth = tls.RequireAndVerifyClientCert
-		config.ClientCAs = t.clients.Value().pool
-		// This one is asked when a client resumes a TLS session, too.
-		revoked := t.clients.Value().revoked
-		config.VerifyConnection = func(s tls.ConnectionState) error { return revoked.Check(s.VerifiedChains) }
+func (f *listenerFiles) parts() (all []reload.Part) {
+	for _, shown := range f.shown {
+		all = append(all, shown)
 	}
-	return config
+	return append(all, &f.clients)
+}
+
+func (f *clusterFiles) parts() []reload.Part { return []reload.Part{&f.shown, &f.brokers, &f.hosts} }
+
+// rename gives the files the names that they have in the log as those of a listener.
+func (f *listenerFiles) rename(i int, name func(path string) string) {
+	path := func(setting string) string { return name(config.ListenerPath(i, setting)) }
+	for j, shown := range f.shown {
+		shown.Setting = path(fmt.Sprintf("certificates[%d]", j))
+	}
+	if len(f.clients.Files) > 0 {
+		f.clients.Setting = path("client-certificates.ca-certs")
+	}
+	if len(f.clients.Files) > 1 {
+		f.clients.Setting += ", " + path("client-certificates.crl")
+	}
+}
+
+// tlsConfig is the configuration towards clients; nil in plaintext.
+func (f *listenerFiles) tlsConfig() *tls.Config {
+	if len(f.shown) == 0 {
+		return nil
+	}
+	c := &tls.Config{}
+	for _, shown := range f.shown {
+		c.Certificates = append(c.Certificates, shown.Value())
+	}
+	if len(c.Certificates) > 1 {
+		c.GetCertificate = certs.ByName(c.Certificates)
+	}
+	if len(f.clients.Files) > 0 {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.ClientCAs = f.clients.Value().pool
+		// This one is asked when a client resumes a TLS session, too.
+		revoked := f.clients.Value().revoked
+		c.VerifyConnection = func(s tls.ConnectionState) error { return revoked.Check(s.VerifiedChains) }
+	}
+	return c
+}
+
+// leaves are the certificates that clients are shown.
+func (f *listenerFiles) leaves() (all []*x509.Certificate) {
+	for _, shown := range f.shown {
+		all = append(all, shown.Value().Leaf)
+	}
+	return all
 }
 
 // rememberedSessions is for how many brokers TLS sessions are kept, to be
 // resumed with less work: more than any cluster has.
 const rememberedSessions = 1024
 
-// upstreamTLS is the configuration towards brokers. A resumed TLS session would
-// still be that of the client certificate it began with, and so each
+// tlsConfig is the configuration towards brokers; nil in plaintext. A resumed TLS session
+// would still be that of the client certificate it began with, and so each
 // configuration remembers its own.
-func (t *tlsFiles) upstreamTLS() *tls.Config {
-	config := &tls.Config{
+func (f *clusterFiles) tlsConfig() *tls.Config {
+	if f.plaintext {
+		return nil
+	}
+	c := &tls.Config{
 		ClientSessionCache: tls.NewLRUClientSessionCache(rememberedSessions),
-		InsecureSkipVerify: t.trustBrokers,
-		RootCAs:            t.brokers.Value(),
+		InsecureSkipVerify: f.trustAny,
+		RootCAs:            f.brokers.Value(),
 	}
-	if len(t.upstream.Files) > 0 {
-		config.Certificates = []tls.Certificate{t.upstream.Value()}
+	if len(f.shown.Files) > 0 {
+		c.Certificates = []tls.Certificate{f.shown.Value()}
 	}
-	return config
+	return c
 }
 
-// loadFiles reads all files for the first time, and returns warnings of what
-// is likely to be wrong.
-func loadFiles(c *config.Config, wrong *usageErrors) (t *tlsFiles, warnings []string) {
-	listener, cluster := c.Listeners[0], c.Clusters[config.DefaultCluster]
-	t = &tlsFiles{trustBrokers: cluster.UpstreamTLS.TrustAny}
-	t.loadHosts(cluster.HostsFile, wrong)
-	t.loadServer(listener.Certificates[0], cluster.SNISuffix, wrong)
-	t.loadClients(listener.ClientCertificates, wrong)
-	t.loadBrokers(cluster.UpstreamTLS, wrong)
-	t.loadUpstream(cluster.UpstreamTLS.Client(), wrong)
-	if len(*wrong) == 0 {
-		warnings = slices.Concat(t.server.Warn(), t.clients.Warn(), t.upstream.Warn())
-	}
-	return t, warnings
+// loader reads the files that a configuration names.
+type loader struct {
+	mistakes
+	name func(path string) string // of a setting, in the log
 }
 
-// loadHosts reads where brokers are, before DNS is asked.
-func (t *tlsFiles) loadHosts(file string, wrong *usageErrors) {
+// listener reads a listener's files. covers are the names that its certificates should be
+// good for.
+func (l *loader) listener(i int, c *config.Listener, covers []string) *listenerFiles {
+	f := &listenerFiles{}
+	if !c.Plaintext {
+		for j, pair := range c.Certificates {
+			f.shown = append(f.shown, l.shownToClients(config.ListenerPath(i, fmt.Sprintf("certificates[%d]", j)), pair, covers, len(c.Certificates) == 1))
+		}
+	}
+	l.clients(f, c.ClientCertificates, func(setting string) string { return config.ListenerPath(i, setting) })
+	return f
+}
+
+// cluster reads a cluster's files.
+func (l *loader) cluster(name string, c *config.Cluster) *clusterFiles {
+	target := c.ActiveTarget()
+	f := &clusterFiles{plaintext: target.UpstreamPlaintext, trustAny: target.UpstreamTLS.TrustAny}
+	path := func(setting string) string { return config.TargetPath(name, c, setting) }
+	l.hosts(f, target.HostsFile, path("hosts-file"))
+	if !f.plaintext {
+		l.brokers(f, target.UpstreamTLS, path("upstream-tls.ca-certs"))
+		l.shownToBrokers(f, target.UpstreamTLS.Client(), path)
+	}
+	return f
+}
+
+// hosts reads where brokers are, before DNS is asked.
+func (l *loader) hosts(f *clusterFiles, file, path string) {
 	if file == "" {
 		return
 	}
-	t.hosts = reload.Source[*hosts.Table]{
-		Setting:  flagName("hosts-file"),
+	f.hosts = reload.Source[*hosts.Table]{
+		Setting:  l.name(path),
 		Files:    []string{file},
 		Read:     func() (*hosts.Table, error) { return readHosts(file) },
 		Same:     (*hosts.Table).Equal,
 		Describe: func(table *hosts.Table) []any { return []any{"hosts", table.Len()} },
 	}
-	if err := t.hosts.Load(); err != nil {
-		wrong.add("hosts-file", err)
+	if err := f.hosts.Load(); err != nil {
+		l.add(err, path)
 	}
 }
 
@@ -106,7 +164,7 @@ func (t *tlsFiles) loadHosts(file string, wrong *usageErrors) {
 func readHosts(file string) (*hosts.Table, error) {
 	content, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s does not exist: correct the path, or leave the flag out to use DNS alone", file)
+		return nil, fmt.Errorf("%s does not exist: correct the path, or leave it out to use DNS alone", file)
 	}
 	if err != nil {
 		return nil, err
@@ -132,31 +190,61 @@ func keyPair(setting string, pair config.KeyPair, warnings func(tls.Certificate)
 	}
 }
 
-// loadServer reads what is shown to clients.
-func (t *tlsFiles) loadServer(pair config.KeyPair, suffix string, wrong *usageErrors) {
-	t.server = keyPair(flagName("certificate"), pair, func(c tls.Certificate) []string {
-		return append(serverWarnings(pair.Cert, c.Leaf, suffix), pairWarnings(pair, c)...)
+// shownToClients reads one of a listener's certificates. When it is the only one, it should
+// be good for all names.
+func (l *loader) shownToClients(path string, pair config.KeyPair, covers []string, only bool) *reload.Source[tls.Certificate] {
+	s := keyPair(l.name(path), pair, func(c tls.Certificate) []string {
+		return append(serverWarnings(pair.Cert, c.Leaf, covers, only), pairWarnings(pair, c)...)
 	})
-	switch err := t.server.Load(); {
+	switch err := s.Load(); {
 	case errors.Is(err, fs.ErrNotExist):
-		wrong.add("certificate", fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")))
+		suffix := "<domain>"
+		if len(covers) > 0 {
+			_, suffix, _ = strings.Cut(covers[0], ".")
+		}
+		l.add(fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")), path)
 	case err != nil:
-		wrong.add("certificate", err)
+		l.add(err, path)
 	}
+	return &s
 }
 
-// serverWarnings says what clients may refuse a certificate for.
-func serverWarnings(file string, leaf *x509.Certificate, suffix string) []string {
+// serverWarnings says what clients may refuse a certificate for. One of several certificates
+// should cover some of the names.
+func serverWarnings(file string, leaf *x509.Certificate, covers []string, only bool) []string {
 	var warnings []string
-	if suffix != "" {
-		if missing := certs.Uncovered(leaf, "bootstrap."+suffix, "b0."+suffix); len(missing) > 0 {
-			warnings = append(warnings, fmt.Sprintf("%s does not cover %s: clients will refuse it; it should be for *.%s", file, strings.Join(missing, " and "), suffix))
+	switch missing := certs.Uncovered(leaf, covers...); {
+	case len(covers) == 0 || len(missing) == 0:
+	case only:
+		shown := missing[:min(len(missing), 4)]
+		text := strings.Join(shown, " and ")
+		if more := len(missing) - len(shown); more > 0 {
+			text += fmt.Sprintf(" and %d more names", more)
 		}
+		_, domain, _ := strings.Cut(missing[0], ".")
+		warnings = append(warnings, fmt.Sprintf("%s does not cover %s: clients will refuse it; it should be for *.%s", file, text, domain))
+	case len(missing) == len(covers):
+		warnings = append(warnings, fmt.Sprintf("%s covers none of the names that clients ask for, such as %s: it is never shown", file, missing[0]))
 	}
 	if err := certs.CheckUsage(leaf, x509.ExtKeyUsageServerAuth); err != nil {
 		warnings = append(warnings, fmt.Sprintf("%s: %v: clients will refuse it", file, err))
 	}
 	return append(warnings, expiresSoon(file, leaf)...)
+}
+
+// uncovered warns of names that none of a listener's several certificates covers.
+func (f *listenerFiles) uncovered(covers []string) []string {
+	if len(f.shown) < 2 {
+		return nil // which serverWarnings tells
+	}
+	missing := covers
+	for _, leaf := range f.leaves() {
+		missing = certs.Uncovered(leaf, missing...)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("no certificate covers %s: clients will refuse what they are shown", strings.Join(missing[:min(len(missing), 4)], " and "))}
 }
 
 // pairWarnings says what is likely to be wrong with any certificate and its key. The
@@ -175,67 +263,79 @@ func expiresSoon(file string, leaf *x509.Certificate) []string {
 	return []string{fmt.Sprintf("%s expires on %s: renew it soon", file, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))}
 }
 
-// loadClients reads what clients' certificates are checked with.
-func (t *tlsFiles) loadClients(m config.ClientCertificates, wrong *usageErrors) {
+// clients reads what clients' certificates are checked with.
+func (l *loader) clients(f *listenerFiles, m config.ClientCertificates, path func(setting string) string) {
 	if !m.Require || m.CACerts == "" {
 		return
 	}
-	t.clients = reload.Source[clientTrust]{
-		Setting:  flagName("client-certificates.ca-certs"),
-		Files:    []string{m.CACerts},
+	paths := []string{path("client-certificates.ca-certs")}
+	f.clients = reload.Source[clientTrust]{
+		Setting:  l.name(paths[0]),
+		Files:    append([]string{m.CACerts}, m.CRL...),
 		Read:     func() (clientTrust, error) { return loadClientTrust(m.CACerts, m.CRL...) },
 		Same:     sameTrust,
 		Describe: describeTrust,
 		Warnings: func(t clientTrust) []string { return t.revoked.Warnings() },
 	}
 	if len(m.CRL) > 0 {
-		t.clients.Setting += ", " + flagName("client-certificates.crl")
-		t.clients.Files = append(t.clients.Files, m.CRL...)
+		paths = append(paths, path("client-certificates.crl"))
+		f.clients.Setting += ", " + l.name(paths[1])
 	}
-	if err := t.clients.Load(); err != nil {
-		wrong.addAs(t.clients.Setting, err)
+	if err := f.clients.Load(); err != nil {
+		l.add(err, paths...)
 	}
 }
 
-// loadBrokers reads what brokers' certificates are verified with.
-func (t *tlsFiles) loadBrokers(u config.UpstreamTLS, wrong *usageErrors) {
+// systemAuthorities are those of the system, which are read once.
+var systemAuthorities = sync.OnceValues(x509.SystemCertPool)
+
+// brokers reads what brokers' certificates are verified with.
+func (l *loader) brokers(f *clusterFiles, u config.UpstreamTLS, path string) {
 	switch {
 	case u.TrustAny:
 	case u.CACerts != "":
-		t.brokers = reload.Source[*x509.CertPool]{
-			Setting: flagName("upstream-tls.ca-certs"),
+		f.brokers = reload.Source[*x509.CertPool]{
+			Setting: l.name(path),
 			Files:   []string{u.CACerts},
 			Read:    func() (*x509.CertPool, error) { return certs.LoadPool(u.CACerts) },
 			Same:    (*x509.CertPool).Equal,
 		}
-		if err := t.brokers.Load(); err != nil {
-			wrong.add("upstream-tls.ca-certs", err)
+		if err := f.brokers.Load(); err != nil {
+			l.add(err, path)
 		}
 	default:
-		system, err := x509.SystemCertPool()
+		system, err := systemAuthorities()
 		if err != nil || system.Equal(x509.NewCertPool()) {
-			wrong.add("upstream-tls.ca-certs", errors.New("this system has no certificate authorities of its own: install ca-certificates, or name a file with those of the brokers"))
+			l.add(errors.New("this system has no certificate authorities of its own: install ca-certificates, or name a file with those of the brokers"), path)
 		}
-		t.brokers.Set(system)
+		f.brokers.Set(system)
 	}
 }
 
-// loadUpstream reads what is shown to brokers.
-func (t *tlsFiles) loadUpstream(pair config.KeyPair, wrong *usageErrors) {
+// shownToBrokers reads what is shown to brokers.
+func (l *loader) shownToBrokers(f *clusterFiles, pair config.KeyPair, path func(setting string) string) {
 	if pair.Cert == "" || pair.Key == "" {
 		return
 	}
-	setting := flagName("upstream-tls.cert") + ", " + flagName("upstream-tls.key")
-	t.upstream = keyPair(setting, pair, func(c tls.Certificate) []string {
+	cert, key := path("upstream-tls.cert"), path("upstream-tls.key")
+	f.shown = keyPair(l.name(cert)+", "+l.name(key), pair, func(c tls.Certificate) []string {
 		warnings := expiresSoon(pair.Cert, c.Leaf)
 		if err := certs.CheckUsage(c.Leaf, x509.ExtKeyUsageClientAuth); err != nil {
 			warnings = append(warnings, fmt.Sprintf("%s: %v: brokers will refuse it", pair.Cert, err))
 		}
 		return append(warnings, pairWarnings(pair, c)...)
 	})
-	if err := t.upstream.Load(); err != nil {
-		wrong.addAs(setting, err)
+	if err := f.shown.Load(); err != nil {
+		l.add(err, cert, key)
 	}
+}
+
+// warnings are of what is likely to be wrong with the files.
+func (f *listenerFiles) warnings(covers []string) (all []string) {
+	for _, shown := range f.shown {
+		all = append(all, shown.Warn()...)
+	}
+	return append(append(all, f.uncovered(covers)...), f.clients.Warn()...)
 }
 
 // clientTrust says which clients' certificates are taken.

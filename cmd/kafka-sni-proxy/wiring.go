@@ -1,182 +1,154 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"kafka-sni-proxy/internal/certs"
-	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/reload"
-	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/server"
-	"kafka-sni-proxy/internal/session"
 )
 
 // app is the program, made of a configuration without errors and ready to serve.
 type app struct {
-	log    *slog.Logger
-	server *server.Server
-	table  *route.Table
-	dialer *dialer
-	files  *tlsFiles
-	reload *reload.Group
+	log     *slog.Logger
+	level   *slog.LevelVar
+	server  *server.Server
+	sockets sockets
+	now     atomic.Pointer[setup] // what is in force
 
-	listeners   // where clients and administrators connect
+	file        string                // the configuration was read from; "": there are flags alone
+	read        func() *configuration // reads it again
+	configFile  reload.Source[*setup]
+	reload      *reload.Group
 	predecessor *predecessor
 
-	routesFile   string // "": none
-	drainTimeout time.Duration
-	leaf         atomic.Pointer[x509.Certificate] // shown to clients
-	expiry       atomic.Pointer[expiry]
+	ended      chan error     // gets what becomes of serving each socket
+	leftovers  sync.WaitGroup // what ends the sessions of listeners and clusters that are gone
+	ownKeys    atomic.Pointer[map[string]bool]
+	expiry     atomic.Pointer[expiry]
+	drainLimit atomic.Int64 // nanoseconds
 }
 
 // build checks the configuration and all that it names: the files are read, the
 // ports are opened. The error has everything that is wrong; then the ports are
 // closed again and nothing has been served.
 func build(f *flags, stderr io.Writer) (*app, error) {
-	c := f.config
-	wrong, warnings := f.check()
-	a := &app{drainTimeout: c.Timeouts.Drain, log: newLog(c.Log, stderr)}
-	a.routesFile = checkRoutesFile(f.cluster.RoutesFile, &wrong)
-	var fileWarnings []string
-	a.files, fileWarnings = loadFiles(c, &wrong)
-	warnings = append(warnings, fileWarnings...)
-	a.listeners, a.predecessor = open(c, &wrong, &warnings)
-	if len(wrong) > 0 {
-		a.close()
+	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar)}
+	a.configFile = reload.Source[*setup]{
+		Setting: "--config",
+		Read:    a.readAgain,
+		Same:    func(a, b *setup) bool { return a == b },
+	}
+	if a.file != "" {
+		a.configFile.Files = []string{a.file}
+		a.configFile.Mark()
+	}
+	c := f.configuration()
+	a.log = newLog(c.config.Log, a.level, stderr)
+	wrong := &mistakes{text: c.text}
+	a.predecessor = a.sockets.receive(wrong)
+	warnings := a.sockets.openAdmin(a.adminBind(c.config), wrong)
+	var s *setup
+	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
+		s = a.prepare(c.config, nil, wrong)
+	}
+	if len(c.wrong) == 0 && !wrong.any() {
+		a.makeClusters(s, nil, wrong)
+	}
+	if all := append(c.wrong, wrong.errors()...); len(all) > 0 {
+		a.sockets.close()
 		for _, warning := range f.warnings { // a misspelt variable may be why
-			wrong = append(wrong, errors.New(warning))
+			all = append(all, errors.New(warning))
 		}
-		return nil, wrong
+		return nil, all
 	}
-	if err := a.wire(c); err != nil {
-		a.close()
-		return nil, usageErrors{err}
+	for name, part := range s.clusters {
+		if err := openRoutes(part.table, part.routesFile); err != nil {
+			a.sockets.close()
+			return nil, usageErrors{errors.New(a.clusterText(name, err.Error()))}
+		}
 	}
-	a.log.Info("configured",
-		"suffix", f.cluster.SNISuffix,
-		"bootstrap", fmt.Sprintf("%s:%d", a.table.Bootstrap(), a.advertisedPort(f.listener)),
-		"upstreams", strings.Join(f.cluster.Upstream, ","),
-		"mtls", f.listener.ClientCertificates.Require,
-		"hosts", a.files.hosts.Value().Len())
+	warnings = append(append(append(c.warnings, s.warnings...), a.sockets.passedWarnings(s.listeners)...), warnings...)
+	a.wire(s)
+	a.describe(s)
 	for _, warning := range warnings {
-		a.log.Warn(warning)
+		a.log.Warn(a.inTerms(warning))
 	}
 	return a, nil
 }
 
-// check returns all that is wrong with the flags themselves, and warnings.
-func (f *flags) check() (wrong usageErrors, warnings []string) {
-	wrong, warnings = f.errors, f.warnings
-	if f.force {
-		wrong.add("force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
-	}
-	if f.listener.ClientCertificates.Require && f.mtlsDisable {
-		wrong = append(wrong, errors.New("--mtls-enable, --mtls-disable: contradict each other: leave one of them out"))
-		f.listener.ClientCertificates.Require = false // one error is enough
-	}
-	f.listener.ClientCertificates.CRL = nil
-	if f.crl != "" {
-		f.listener.ClientCertificates.CRL = []string{f.crl}
-	}
-	bad, doubtful := f.config.Validate()
-	for _, err := range bad {
-		wrong = append(wrong, errors.New(err.Text(flagName)))
-	}
-	for _, warning := range doubtful {
-		warnings = append(warnings, warning.Text(flagName))
-	}
-	return wrong, warnings
-}
-
-// wire makes the parts of the program and puts them together.
-func (a *app) wire(c *config.Config) error {
-	listener, cl := c.Listeners[0], c.Clusters[config.DefaultCluster]
-	a.leaf.Store(a.files.server.Value().Leaf)
-	a.dialer = newDialer(a.files.hosts.Value())
-	var err error
-	if a.table, err = a.newTable(listener, cl); err != nil {
-		return err
-	}
-	if err := openRoutes(a.table, a.routesFile); err != nil {
-		return err
-	}
-	a.server = server.New(server.Config{
-		Cluster: cluster.New(cluster.Config{
-			Routes:        a.table,
-			TLS:           a.files.upstreamTLS(),
-			Dial:          a.dialer.dial,
-			DialTimeout:   c.Timeouts.Dial,
-			MaxFrameBytes: int(c.Limits.MaxFrame),
-			IsSelf:        a.isSelf,
-			Log:           a.log,
-		}),
-		TLS: a.files.downstreamTLS(),
-		Session: session.Config{
-			HandshakeTimeout: c.Timeouts.Handshake,
-			IdleTimeout:      c.Timeouts.Idle,
-			MaxAge:           c.Timeouts.ConnectionAge,
-			TCPUserTimeout:   c.Timeouts.TCPUser,
-			MaxFrameBytes:    int(c.Limits.MaxFrame),
-		},
-		AllowMissingSNI:         listener.AllowMissingSNI,
-		MaxConnections:          c.Limits.MaxConnections,
-		MaxHandshakesPerAddress: c.Limits.MaxHandshakesPerAddress,
-		Log:                     a.log,
-		Hint:                    hint,
-	})
-	a.expiry.Store(a.files.expiry())
-	a.reload = a.files.group(a.log, a)
-	return nil
-}
-
-// newTable returns the table of routes, with nothing in it.
-func (a *app) newTable(l *config.Listener, c *config.Cluster) (*route.Table, error) {
-	var upstreams []route.Address
-	for _, upstream := range c.Upstream {
-		address, err := route.ParseAddress(upstream)
-		if err != nil {
-			return nil, err
+// adminBind is where the admin port is to be opened; "" when that has been found wrong.
+func (a *app) adminBind(c *config.Config) string {
+	for _, l := range c.Listeners {
+		if l.Bind == c.Admin.Bind {
+			return ""
 		}
-		upstreams = append(upstreams, address)
 	}
-	rule, err := config.ParseRule(c.BrokerMappingRule)
-	if err != nil {
-		return nil, err
-	}
-	return route.New(route.Config{
-		Suffix:         c.SNISuffix,
-		Upstreams:      upstreams,
-		Rule:           rule,
-		AdvertisedPort: int32(a.advertisedPort(l)),
-		Covers:         func(name string) bool { return len(certs.Uncovered(a.leaf.Load(), name)) == 0 },
-		Log:            a.log,
-	})
+	return c.Admin.Bind
 }
 
-// advertisedPort is the port that clients are told to connect to.
-func (a *app) advertisedPort(l *config.Listener) int {
-	if l.AdvertisedPort != 0 {
-		return l.AdvertisedPort
-	}
-	return a.clients[0].Addr().(*net.TCPAddr).Port
+// wire makes the server, and puts the first setup to use.
+func (a *app) wire(s *setup) {
+	a.server = server.New(server.Config{Limits: limits(s.config), Log: a.log, Hint: a.hint})
+	a.ended = make(chan error, 1)
+	a.use(s)
+	a.configFile.Set(s)
+	a.reload = reload.NewGroup(a.log, a, a.parts(s)...)
 }
 
-// isSelf reports whether a certificate has the key of the one that clients are shown: then
-// whoever shows it is this proxy, or a copy of it.
-func (a *app) isSelf(cert *x509.Certificate) bool {
-	return bytes.Equal(cert.RawSubjectPublicKeyInfo, a.leaf.Load().RawSubjectPublicKeyInfo)
+// parts are all files that are watched.
+func (a *app) parts(s *setup) []reload.Part {
+	return append([]reload.Part{&a.configFile}, s.parts()...)
 }
+
+func (a *app) close() { a.sockets.close() }
+
+// describe logs what is served.
+func (a *app) describe(s *setup) {
+	for _, l := range s.listeners {
+		attrs := []any{}
+		if a.file != "" {
+			attrs = append(attrs, "listener", l.config.Label())
+		}
+		var suffixes, upstreams []string
+		hosts := 0
+		for _, name := range s.config.Served(l.config) {
+			part := s.clusters[name]
+			suffixes = append(suffixes, part.table.Suffix())
+			upstreams = append(upstreams, part.config.ActiveTarget().Upstream...)
+			hosts += part.files.hosts.Value().Len()
+		}
+		attrs = append(attrs, "suffix", shorten(suffixes), "bootstrap", shorten(s.bootstraps(l)), "upstreams", shorten(upstreams),
+			"mtls", l.config.ClientCertificates.Require, "hosts", hosts)
+		if l.config.Plaintext {
+			attrs = append(attrs, "plaintext", true)
+		}
+		a.log.Info("configured", attrs...)
+	}
+}
+
+// shorten joins what a log line can have of a long list.
+func shorten(all []string) string {
+	const most = 10
+	if len(all) > most {
+		all = append(all[:most:most], "…")
+	}
+	return strings.Join(all, ",")
+}
+
+func limits(c *config.Config) server.Limits {
+	return server.Limits{MaxConnections: c.Limits.MaxConnections, MaxHandshakesPerAddress: c.Limits.MaxHandshakesPerAddress}
+}
+
+// drainTimeout is how long requests in flight may take when their sessions are ended.
+func (a *app) drainTimeout() time.Duration { return time.Duration(a.drainLimit.Load()) }
 
 // Stats implements admin.Proxy.
 func (a *app) Stats() server.Stats { return a.server.Stats() }
@@ -184,8 +156,23 @@ func (a *app) Stats() server.Stats { return a.server.Stats() }
 // Draining implements admin.Proxy.
 func (a *app) Draining() bool { return a.server.Draining() }
 
-// CheckUpstream implements admin.Proxy.
-func (a *app) CheckUpstream(ctx context.Context) error { return a.server.Cluster().Check(ctx) }
+// Clusters implements admin.Proxy.
+func (a *app) Clusters() (names []string) {
+	for _, c := range a.server.Clusters() {
+		names = append(names, c.Name())
+	}
+	return names
+}
+
+// CheckCluster implements admin.Proxy.
+func (a *app) CheckCluster(ctx context.Context, name string) error {
+	for _, c := range a.server.Clusters() {
+		if c.Name() == name {
+			return c.Check(ctx)
+		}
+	}
+	return errors.New("there is no such cluster any more")
+}
 
 // CheckAlive implements admin.Proxy.
 func (a *app) CheckAlive(ctx context.Context, patience time.Duration) error {
@@ -201,9 +188,9 @@ func (a *app) CheckAlive(ctx context.Context, patience time.Duration) error {
 	return err
 }
 
-// newLog returns the log; with settings that are wrong, one that can say so.
-func newLog(c config.Log, stderr io.Writer) *slog.Logger {
-	var level slog.Level
+// newLog returns the log, of a level that can change; with settings that are wrong, one that
+// can say so.
+func newLog(c config.Log, level *slog.LevelVar, stderr io.Writer) *slog.Logger {
 	level.UnmarshalText([]byte(c.Level))
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,8 +24,10 @@ type Proxy interface {
 	Stats() server.Stats
 	// Draining reports whether no more clients are accepted, on purpose.
 	Draining() bool
-	// CheckUpstream reports whether an upstream of the cluster can be reached.
-	CheckUpstream(ctx context.Context) error
+	// Clusters returns the names of the clusters that are served.
+	Clusters() []string
+	// CheckCluster reports whether an upstream of a cluster can be reached.
+	CheckCluster(ctx context.Context, name string) error
 	// CheckAlive reports whether clients are accepted, or need not be any more.
 	CheckAlive(ctx context.Context, patience time.Duration) error
 }
@@ -89,54 +90,10 @@ func Handler(proxy Proxy, more ...prometheus.Collector) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("GET /readyz", &readiness{proxy: proxy, now: time.Now})
+	mux.Handle("GET /readyz", newReadiness(proxy))
 	return mux
 }
 
 // healthTimeout is how long accepting a client may take before the proxy counts
 // as dead. It pauses for a second when it is out of file descriptors.
 const healthTimeout = 5 * time.Second
-
-// readiness answers whether a new client would be served: the proxy is not
-// draining, and an upstream can be reached. It asks the upstream at most once
-// in a few seconds, however many ask it.
-type readiness struct {
-	proxy Proxy
-	now   func() time.Time
-
-	mu      sync.Mutex
-	checked time.Time
-	problem error
-}
-
-const (
-	readinessTTL     = 5 * time.Second
-	readinessTimeout = 5 * time.Second
-)
-
-func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	if err := r.check(); err != nil {
-		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-		return
-	}
-	fmt.Fprintln(w, "ready")
-}
-
-func (r *readiness) check() error {
-	if r.proxy.Draining() {
-		return errors.New("draining")
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.checked.IsZero() || r.now().Sub(r.checked) > readinessTTL {
-		// Not the request's context: the answer is for those who ask next, too.
-		ctx, cancel := context.WithTimeout(context.Background(), readinessTimeout)
-		defer cancel()
-		r.problem = r.proxy.CheckUpstream(ctx)
-		r.checked = r.now()
-	}
-	if r.problem != nil {
-		return fmt.Errorf("no upstream can be reached: %w", r.problem)
-	}
-	return nil
-}

@@ -31,7 +31,8 @@ func (p *fakeProxy) Stats() server.Stats {
 	return server.Stats{Accepted: 7, Failures: map[string]int64{"dial": 3}, Draining: p.Draining()}
 }
 func (p *fakeProxy) Draining() bool { return p.draining.Load() }
-func (p *fakeProxy) CheckUpstream(context.Context) error {
+func (p *fakeProxy) Clusters() []string { return []string{"kafka"} }
+func (p *fakeProxy) CheckCluster(context.Context, string) error {
 	p.checks.Add(1)
 	return p.problem
 }
@@ -82,7 +83,7 @@ func TestAnswersAreAsTheProxyIs(t *testing.T) {
 	want("/healthz", 200, "ok")
 	want("/readyz", 200, "ready")
 	want("/metrics", 200, "\nkafka_sni_proxy_connections_accepted_total 7\n")
-	want("/metrics", 200, "\nkafka_sni_proxy_connection_failures_total{phase=\"dial\"} 3\n")
+	want("/metrics", 200, "\nkafka_sni_proxy_connection_failures_total{cluster=\"\",phase=\"dial\"} 3\n")
 	want("/", 404, "")
 	p.draining.Store(true)
 	want("/readyz", 503, "not ready: draining")
@@ -95,13 +96,20 @@ func TestAnswersAreAsTheProxyIs(t *testing.T) {
 func TestUpstreamIsCheckedOnceInAWhile(t *testing.T) {
 	p := &fakeProxy{problem: errors.New("connection refused")}
 	now := time.Now()
-	r := &readiness{proxy: p, now: func() time.Time { return now }}
+	r := newReadiness(p)
+	r.now = func() time.Time { return now }
+	check := func() error {
+		if p := r.check([]string{"kafka"}, 1); p.any() {
+			return errors.New(p.text(false))
+		}
+		return nil
+	}
 	ask := func(times int, checks int32) {
 		t.Helper()
 		var all sync.WaitGroup
 		for range times {
 			all.Go(func() {
-				if err := r.check(); (err == nil) != (p.problem == nil) {
+				if err := check(); (err == nil) != (p.problem == nil) {
 					t.Errorf("%v", err)
 				}
 			})
@@ -118,7 +126,7 @@ func TestUpstreamIsCheckedOnceInAWhile(t *testing.T) {
 	p.problem = nil
 	ask(5, 2)
 	p.draining.Store(true)
-	if err := r.check(); err == nil || p.checks.Load() != 2 {
+	if err := check(); err == nil || p.checks.Load() != 2 {
 		t.Errorf("draining: %v", err)
 	}
 }

@@ -64,3 +64,11 @@ func ListenerPath(i int, setting string) string { return fmt.Sprintf("listeners[
 
 // ClusterPath returns the path of a setting of a cluster.
 func ClusterPath(name, setting string) string { return "clusters." + name + "." + setting }
+
+// TargetPath returns the path of a setting of a cluster's active target.
+func TargetPath(name string, c *Cluster, setting string) string {
+	if len(c.Targets) == 0 {
+		return ClusterPath(name, setting)
+	}
+	return ClusterPath(name, "targets."+c.Active+"."+setting)
+}

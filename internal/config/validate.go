@@ -71,7 +71,7 @@ func CheckSuffix(suffix string) (string, error) {
 	}
 	trimmed := strings.TrimPrefix(strings.TrimPrefix(suffix, "*"), ".")
 	// The table knows what a suffix may be; the rest of it does not matter here.
-	table, err := route.New(route.Config{Suffix: trimmed, Upstreams: []route.Address{{Host: "any", Port: 1}}, AdvertisedPort: 1})
+	table, err := route.New(route.Config{Suffix: trimmed, Upstreams: []route.Address{{Host: "any", Port: 1}}})
 	if err != nil {
 		return "", fmt.Errorf("%q is not a domain name, such as kafka.example.com", suffix)
 	}

@@ -49,15 +49,29 @@ const (
 type Group struct {
 	log   *slog.Logger
 	owner Owner
-	parts []part
+	parts []Part
+
+	replaced bool // by Set
 
 	mu     sync.Mutex
 	result Result
 }
 
 // NewGroup returns a group of sources that have been loaded.
-func NewGroup(log *slog.Logger, owner Owner, sources ...part) *Group {
+func NewGroup(log *slog.Logger, owner Owner, sources ...Part) *Group {
 	return &Group{log: log, owner: owner, parts: sources, result: Result{LastGood: time.Now()}}
+}
+
+// Set replaces the sources, by others that have been loaded. It is for the owner, within
+// Reloaded.
+func (g *Group) Set(sources ...Part) {
+	g.parts, g.replaced = sources, true
+}
+
+// isReplaced reports whether Set was called since it was asked last.
+func (g *Group) isReplaced() (replaced bool) {
+	replaced, g.replaced = g.replaced, false
+	return replaced
 }
 
 // Result returns what has become of reading files again.
@@ -69,22 +83,31 @@ func (g *Group) Result() Result {
 
 // Run reads files again when they change, and whenever somebody asks, until ctx ends.
 func (g *Group) Run(ctx context.Context, asks <-chan os.Signal) {
-	var files []string
-	for _, p := range g.parts {
-		files = append(files, p.files()...)
-	}
 	for why, again := due, lookAgain; why != ended; {
 		// Watching begins before reading, so that no change falls in between.
-		w := newWatcher(files)
-		if why != due || again == matchAgain || slices.ContainsFunc(g.parts, part.stale) {
+		w := newWatcher(g.files())
+		if why != due || again == matchAgain || slices.ContainsFunc(g.parts, Part.stale) {
 			again = lookAgain
 			if g.read(why) {
 				again = matchAgain
 			}
 		}
+		if g.isReplaced() { // by other sources, with other files
+			w.close()
+			why = due
+			continue
+		}
 		why = w.wait(ctx, asks, again)
 		w.close()
 	}
+}
+
+// files are those of all sources.
+func (g *Group) files() (all []string) {
+	for _, p := range g.parts {
+		all = append(all, p.files()...)
+	}
+	return all
 }
 
 // read reads all files. What is good is used, whatever the others are. It reports whether
@@ -95,7 +118,7 @@ func (g *Group) read(why reason) (isIncomplete bool) {
 		g.owner.Reloading()
 	}
 	isBad := false
-	var isChanged []part
+	var isChanged []Part
 	for _, p := range g.parts {
 		switch p.refresh(g.log, why) {
 		case changed:

@@ -36,10 +36,13 @@ func (s *Source[T]) Load() (err error) {
 	return err
 }
 
+// Mark notes how the files are now, for a caller that reads them itself and calls Set.
+func (s *Source[T]) Mark() { s.seen = stampsOf(s.Files) }
+
 // Value returns what was last read and could be used.
 func (s *Source[T]) Value() T { return s.value }
 
-// Set sets what a source without files has.
+// Set sets what a source has whose files are not read by Load.
 func (s *Source[T]) Set(value T) { s.value = value }
 
 // Warn returns the warnings about the value.
@@ -50,8 +53,8 @@ func (s *Source[T]) Warn() []string {
 	return s.Warnings(s.value)
 }
 
-// part is a Source of any type.
-type part interface {
+// Part is a [Source] of any type.
+type Part interface {
 	name() string
 	files() []string
 	stale() bool
@@ -94,7 +97,7 @@ func (s *Source[T]) refresh(log *slog.Logger, why reason) outcome {
 	s.problem = ""
 	if s.Same(s.value, value) {
 		if recovered {
-			log.Info("a file is again as it was loaded", "flag", s.Setting)
+			log.Info("a file is again as it was loaded", "setting", s.Setting)
 		}
 		return unchanged
 	}
@@ -104,7 +107,7 @@ func (s *Source[T]) refresh(log *slog.Logger, why reason) outcome {
 
 // announce says that a new value is in use.
 func (s *Source[T]) announce(log *slog.Logger) {
-	attrs := []any{"flag", s.Setting}
+	attrs := []any{"setting", s.Setting}
 	if s.Describe != nil {
 		attrs = append(attrs, s.Describe(s.value)...)
 	}
@@ -116,12 +119,12 @@ func (s *Source[T]) announce(log *slog.Logger) {
 
 func (s *Source[T]) fail(log *slog.Logger, why reason, err error) outcome {
 	if why == touched && s.Incomplete != nil && s.Incomplete(err) {
-		log.Debug("files do not match, perhaps not yet; looking again", "flag", s.Setting)
+		log.Debug("files do not match, perhaps not yet; looking again", "setting", s.Setting)
 		return incomplete
 	}
 	problem := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if why == asked || problem != s.problem {
-		log.Error("a changed file cannot be used: what was loaded before stays in use until it is put right", "flag", s.Setting, "error", problem)
+		log.Error("a changed file cannot be used: what was loaded before stays in use until it is put right", "setting", s.Setting, "error", problem)
 	}
 	s.problem = problem
 	return failed

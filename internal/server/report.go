@@ -13,18 +13,18 @@ import (
 // report writes the one log line of a session, and counts its failure.
 func (s *Server) report(r *session.Result) {
 	attrs := []slog.Attr{slog.String("client", r.Client.String()), slog.String("sni", r.ServerName)}
-	if r.Listener != "" {
-		attrs = append(attrs, slog.String("listener", r.Listener))
+	if r.Reached {
+		attrs = append(attrs, slog.String("upstream", r.Upstream.String()),
+			slog.Int64("request_bytes", r.Traffic.RequestBytes.Load()), slog.Int64("response_bytes", r.Traffic.ResponseBytes.Load()))
 	}
 	if r.Destination != nil {
 		attrs = append(attrs, slog.String("cluster", r.Destination.Name()))
 	}
+	if r.Listener != "" {
+		attrs = append(attrs, slog.String("listener", r.Listener))
+	}
 	if r.Route.ByNode {
 		attrs = append(attrs, slog.Int("node", int(r.Route.Node)))
-	}
-	if r.Reached {
-		attrs = append(attrs, slog.String("upstream", r.Upstream.String()),
-			slog.Int64("request_bytes", r.Traffic.RequestBytes.Load()), slog.Int64("response_bytes", r.Traffic.ResponseBytes.Load()))
 	}
 	attrs = append(attrs, slog.Duration("took", r.Took.Round(time.Microsecond)))
 

@@ -84,8 +84,10 @@ type Server struct {
 
 	probing sync.Mutex // CheckAccepting
 
-	forced context.Context
-	force  context.CancelFunc
+	shutting context.Context // ends when Shutdown is called
+	shut     context.CancelFunc
+	forced   context.Context
+	force    context.CancelFunc
 }
 
 // New returns a server that serves nobody yet.
@@ -101,6 +103,7 @@ func New(config Config) *Server {
 	s.burst.timer = time.AfterFunc(time.Hour, s.burstOver)
 	s.burst.timer.Stop()
 	s.registry = newRegistry(config.Limits)
+	s.shutting, s.shut = context.WithCancel(context.Background())
 	s.forced, s.force = context.WithCancel(context.Background())
 	return s
 }
@@ -273,6 +276,7 @@ func (s *Server) end(ss *session.Session, result *session.Result) {
 // delivered; then each connection is closed. When ctx ends first, what is left is cut
 // and the error is ctx's.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.shut()
 	s.registry.drain()
 	gone := s.registry.gone()
 	select {
@@ -300,14 +304,15 @@ func (s *Server) EndClusters(ctx context.Context, within time.Duration, gone ...
 }
 
 // endGradually drains sessions, the oldest first, evenly spread over the time given, and
-// waits until they are gone. When ctx ends, what is left is cut.
+// waits until they are gone. When ctx ends, what is left is cut. Shutdown, which ends all
+// sessions, ends it.
 func (s *Server) endGradually(ctx context.Context, within time.Duration, sessions []*session.Session) {
 	began := time.Now()
 	for i, ss := range sessions {
 		select {
 		case <-time.After(time.Until(began.Add(within / time.Duration(len(sessions)+1) * time.Duration(i)))):
 		case <-ctx.Done():
-		case <-s.forced.Done():
+		case <-s.shutting.Done():
 			return
 		}
 		ss.Drain()
@@ -315,7 +320,7 @@ func (s *Server) endGradually(ctx context.Context, within time.Duration, session
 	for _, ss := range sessions {
 		select {
 		case <-ss.Done():
-		case <-s.forced.Done():
+		case <-s.shutting.Done():
 			return
 		case <-ctx.Done():
 			ss.Cut()

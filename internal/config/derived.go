@@ -1,0 +1,56 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// What follows from the settings, and is needed in more than one place.
+
+// Label returns what a listener is called: its name, or its bind address.
+func (l *Listener) Label() string {
+	if l.Name != "" {
+		return l.Name
+	}
+	return l.Bind
+}
+
+// Addresses returns all addresses that the listener listens on: with ports, that of
+// bootstrap, and then those of the brokers in turn.
+func (l *Listener) Addresses() []string {
+	all := []string{l.Bind}
+	if l.Ports == nil {
+		return all
+	}
+	host, _, _ := net.SplitHostPort(l.Bind)
+	for port := l.Ports.Brokers.First; port <= l.Ports.Brokers.Last && port > 0; port++ {
+		all = append(all, net.JoinHostPort(host, strconv.Itoa(port)))
+	}
+	return all
+}
+
+// Served returns the names of the clusters that a listener serves, in order.
+func (c *Config) Served(l *Listener) []string {
+	switch {
+	case l.Ports != nil:
+		return []string{l.Ports.Cluster}
+	case len(l.Clusters) > 0:
+		return slices.Sorted(slices.Values(l.Clusters))
+	}
+	return slices.Sorted(maps.Keys(c.Clusters))
+}
+
+// NamesOf returns the bootstrap name and the name of broker 0 by which clients see a
+// cluster; none when it has no names.
+func (c *Cluster) NamesOf() []string {
+	switch {
+	case c.Names != nil:
+		return []string{c.Names.Bootstrap, strings.ReplaceAll(c.Names.Broker, "{id}", "0")}
+	case c.SNISuffix != "":
+		return []string{"bootstrap." + c.SNISuffix, "b0." + c.SNISuffix}
+	}
+	return nil
+}

@@ -55,9 +55,10 @@ var rules = map[string]struct {
 		noGo:   true,
 	},
 	"internal/config": { // and no socket, no file: route only says what names and addresses are
-		ours:  []string{"internal/route"},
-		never: []string{"os", "crypto/tls", "flag", "log", "log/slog"},
-		noGo:  true,
+		ours:   []string{"internal/route", "internal/suggest"},
+		others: []string{"go.yaml.in/yaml/v4"},
+		never:  []string{"os", "crypto/tls", "flag", "log", "log/slog"},
+		noGo:   true,
 	},
 	"internal/reload": {
 		others: []string{"github.com/fsnotify/"},

@@ -2,6 +2,13 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
 
 	"kafka-sni-proxy/internal/config"
 )
@@ -17,8 +24,18 @@ type configuration struct {
 
 // configuration returns what the flags, or the file that they name, say now.
 func (f *flags) configuration() *configuration {
-	c := &configuration{config: f.config, text: flagText}
-	c.wrong, c.warnings = f.check()
+	if f.configFile == "" {
+		c := &configuration{config: f.config, text: flagText}
+		c.wrong, c.warnings = f.check()
+		return c
+	}
+	c := readConfiguration(f.configFile, os.Stdin)
+	if f.logLevel != "" {
+		c.config.Log.Level = f.logLevel
+	}
+	c.validate()
+	c.wrong = append(f.errors, c.wrong...)
+	c.warnings = append(f.warnings, c.warnings...)
 	return c
 }
 
@@ -36,6 +53,9 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 	if f.crl != "" {
 		f.listener.ClientCertificates.CRL = []string{f.crl}
 	}
+	if f.logLevel != "" {
+		f.config.Log.Level = f.logLevel
+	}
 	bad, doubtful := f.config.Validate()
 	for _, err := range bad {
 		wrong = append(wrong, errors.New(flagText(err)))
@@ -44,4 +64,66 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 		warnings = append(warnings, flagText(warning))
 	}
 	return wrong, warnings
+}
+
+// standardInput is the name of a configuration file that is none.
+const standardInput = "-"
+
+// readConfiguration reads a configuration file, "-" being standard input. It looks at its form
+// alone.
+func readConfiguration(path string, stdin io.Reader) *configuration {
+	name, data, err := path, []byte(nil), error(nil)
+	if path == standardInput {
+		name = "standard input"
+		data, err = io.ReadAll(stdin)
+	} else {
+		data, err = os.ReadFile(path)
+	}
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%s does not exist: correct the path; kafka-sni-proxy config from-flags writes such a file", path)
+		}
+		return &configuration{config: config.New(), wrong: usageErrors{err}, text: (*config.Error).Error}
+	}
+	parsed, file, wrong := config.Read(name, data, config.Env{Lookup: os.LookupEnv, ReadFile: os.ReadFile})
+	c := &configuration{config: parsed, text: file.Text}
+	for _, e := range wrong {
+		c.wrong = append(c.wrong, errors.New(file.Text(e)))
+	}
+	return c
+}
+
+// validate looks at the values. When the form is wrong already, what is missing may be there
+// under a wrong name, so only that is said.
+func (c *configuration) validate() {
+	if len(c.wrong) > 0 {
+		return
+	}
+	wrong, warnings := c.config.Validate()
+	for _, e := range wrong {
+		c.wrong = append(c.wrong, errors.New(inFileTerms(c.text(e))))
+	}
+	for _, e := range warnings {
+		text, _, _ := strings.Cut(c.text(e), "\n") // without the line itself
+		c.warnings = append(c.warnings, inFileTerms(text))
+	}
+}
+
+// goWithConfig are the flags that may be given beside --config: they are of the process.
+var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true}
+
+// checkFlagsWithConfig finds flags and variables that do not go with --config.
+func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {
+	if f.configFile == "" {
+		return
+	}
+	fs.Visit(func(flag *pflag.Flag) {
+		if !goWithConfig[flag.Name] {
+			what := "--" + flag.Name
+			if v := f.variables[flag.Name]; v != "" {
+				what = v
+			}
+			f.errors = append(f.errors, fmt.Errorf("%s: does not go with --config: the file is the whole configuration; its setting there is %s", what, inFileTerms("--"+flag.Name)))
+		}
+	})
 }

@@ -18,15 +18,19 @@ type flags struct {
 	listener *config.Listener // of config
 	cluster  *config.Cluster  // of config
 
+	logLevel      string // "": that of the configuration
 	crl           string
 	mtlsDisable   bool
 	generateCerts bool
 	force         bool
 
 	// What readEnvironment found.
-	errors   usageErrors
-	warnings []string
+	errors    usageErrors
+	warnings  []string
+	variables map[string]string // that have set a flag, by the flag's name
 }
+
+func newFlagSet() *pflag.FlagSet { return pflag.NewFlagSet("", pflag.ContinueOnError) }
 
 func newFlags() *flags {
 	c := config.Default()
@@ -37,6 +41,7 @@ func newFlags() *flags {
 func (f *flags) define(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 
+	fs.StringVar(&f.configFile, "config", "", "`file` with the whole configuration, in place of the flags below but --log-level; for several clusters and listeners (see \"kafka-sni-proxy config\")")
 	fs.StringVar(&f.cluster.SNISuffix, "sni-suffix", "", "`domain` under which clients see the brokers (required)")
 	fs.StringSliceVar(&f.cluster.Upstream, "upstream", nil, "bootstrap server of the cluster, `host:port`; comma-separated or repeated; the next one is tried when one cannot be reached (required)")
 	fs.StringVar(&f.listener.Bind, "bind", f.listener.Bind, "`address:port` to listen on for clients")
@@ -68,7 +73,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.config.Timeouts.TCPUser, "tcp-user-timeout", f.config.Timeouts.TCPUser, "`time` after which a peer that acknowledges nothing it is sent counts as gone; a peer that only stops reading does not; 0: the system's own time, about 15 minutes (Linux)")
 	fs.StringVar(&f.config.Admin.Bind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")
 	fs.DurationVar(&f.config.Timeouts.Drain, "drain-timeout", f.config.Timeouts.Drain, "`time` that requests in flight have to be answered after the program was told to end; then their connections are cut")
-	fs.StringVar(&f.config.Log.Level, "log-level", f.config.Log.Level, "`level` of the log on standard error: debug, info, warn or error")
+	fs.StringVar(&f.logLevel, "log-level", "", "`level` of the log on standard error: debug, info, warn or error (default: info)")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
 
 	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, and settings for a Java client, into the current directory, and exit")
@@ -146,6 +151,10 @@ func (f *flags) readEnvironment(fs *pflag.FlagSet, environment []string) {
 			f.warnings = append(f.warnings, fmt.Sprintf("the environment variable %s belongs to no flag and does nothing: see --help", variable))
 		case given[flag.Name]:
 		default:
+			if f.variables == nil {
+				f.variables = map[string]string{}
+			}
+			f.variables[flag.Name] = variable
 			if err := fs.Set(flag.Name, value); err != nil {
 				f.errors = append(f.errors, fmt.Errorf("%s: %q is not a value for --%s, which takes %s", variable, value, flag.Name, flag.Value.Type()))
 				fs.Set(flag.Name, flag.DefValue) // one error is enough

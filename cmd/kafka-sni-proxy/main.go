@@ -53,6 +53,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
+	case err == errWarned:
+		return exitRuntime
 	case errors.As(err, &usage):
 		fmt.Fprint(stderr, usage.report())
 		return exitUsage
@@ -86,6 +88,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 				return err
 			}
 			f.readEnvironment(cmd.Flags(), os.Environ())
+			f.checkFlagsWithConfig(cmd.Flags())
 			if f.generateCerts {
 				return generate(f, stdout)
 			}
@@ -95,7 +98,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	f.define(cmd.Flags())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help is enough
-	cmd.AddCommand(newCompletion(stdout))
+	cmd.AddCommand(newCompletion(stdout), newConfigCommand(stdout, stderr))
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrors{err} })
@@ -103,7 +106,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	// keep it resident.
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		if cmd.HasParent() {
-			io.WriteString(stdout, completionHelp)
+			io.WriteString(stdout, map[string]string{"completion": completionHelp, "config": configHelp}[cmd.Name()])
 			return
 		}
 		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s%s",
@@ -114,6 +117,9 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 
 const helpEnd = `
 Commands:
+  config check FILE          say what is wrong with a configuration file, or what would be served
+  config show FILE           print what is in force: defaults filled in, secrets as ***
+  config from-flags FLAGS    print the file that means the same as these flags
   completion bash|zsh|fish   print a script for a shell's completion
 Environment:
   Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
@@ -123,14 +129,15 @@ Environment:
 Signals:
   SIGTERM, SIGINT   accept no new connections, wait for requests in flight, and exit;
                     a second signal, or the end of --drain-timeout, exits at once
-  SIGHUP            read the certificates, authorities, revocation lists and the hosts file again, as
-                    also happens when they change; connections go on, new ones use the new files
+  SIGHUP            read the configuration file, certificates, authorities, revocation lists and hosts
+                    files again, as also happens when they change; connections go on, new ones use
+                    what is new
   SIGUSR2           start the program anew, with the same flags, and hand its ports over; connections are
                     closed one by one over half of --drain-timeout
 
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered
-  1   runtime error, or ended by force with requests in flight
+  1   runtime error, or ended by force with requests in flight; of config check: there are warnings
   2   usage: an error in the flags, the environment or the files they name; nothing was started
 `
 

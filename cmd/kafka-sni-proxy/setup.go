@@ -60,6 +60,13 @@ type listenerPart struct {
 // before, and has not changed, is used again. When something is wrong with what the
 // configuration names, it is added to wrong; the caller then closes what was opened.
 func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
+	s := a.load(c, before, wrong)
+	a.sockets.open(s.listeners, wrong)
+	return s
+}
+
+// load is prepare without sockets.
+func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	s := &setup{config: c, clusters: map[string]*clusterPart{}}
 	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName}
 	for name, cl := range c.Clusters {
@@ -82,25 +89,34 @@ func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
 		s.listeners = append(s.listeners, part)
 	}
 	wrong.found = append(wrong.found, l.found...)
-	a.sockets.open(s.listeners, wrong)
 	return s
 }
 
 // makeClusters makes the clusters of a prepared setup that the one before does not have as
 // they are.
 func (a *app) makeClusters(s, before *setup, wrong *mistakes) {
-	for _, l := range s.listeners {
-		s.warnings = append(s.warnings, l.files.warnings(s.covers(l.config))...)
-	}
+	s.warnings = append(s.warnings, a.fileWarnings(s)...)
 	for name, part := range s.clusters {
 		if part.server != nil {
 			continue
 		}
-		s.warnings = append(s.warnings, part.files.shown.Warn()...)
 		if err := a.makeCluster(name, part, before.cluster(name), s.config); err != nil {
 			wrong.add(err, config.ClusterPath(name, "sni-suffix"))
 		}
 	}
+}
+
+// fileWarnings are of what is likely to be wrong with the files of what is new in a setup.
+func (a *app) fileWarnings(s *setup) (all []string) {
+	for _, l := range s.listeners {
+		all = append(all, l.files.warnings(s.covers(l.config))...)
+	}
+	for _, part := range s.clusters {
+		if part.server == nil {
+			all = append(all, part.files.shown.Warn()...)
+		}
+	}
+	return all
 }
 
 // cluster returns a cluster; nil for none, or of a nil setup.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"regexp"
 
 	"kafka-sni-proxy/internal/config"
@@ -78,4 +79,13 @@ var keysOfFlags = map[string]string{
 	"--allow-missing-sni":          "allow-missing-sni",
 	"--hosts-file":                 "hosts-file",
 	"--routes-file":                "routes-file",
+}
+
+// redacted returns a gate's address without its password.
+func redacted(via config.Secret) string {
+	u, err := url.Parse(string(via))
+	if err != nil {
+		return via.String()
+	}
+	return u.Redacted()
 }

@@ -30,7 +30,7 @@ type fakeProxy struct {
 func (p *fakeProxy) Stats() server.Stats {
 	return server.Stats{Accepted: 7, Failures: map[string]int64{"dial": 3}, Draining: p.Draining()}
 }
-func (p *fakeProxy) Draining() bool { return p.draining.Load() }
+func (p *fakeProxy) Draining() bool     { return p.draining.Load() }
 func (p *fakeProxy) Clusters() []string { return []string{"kafka"} }
 func (p *fakeProxy) CheckCluster(context.Context, string) error {
 	p.checks.Add(1)

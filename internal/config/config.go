@@ -19,42 +19,42 @@ type Config struct {
 	// name is in the log, in metrics and in /readyz.
 	Clusters map[string]*Cluster `yaml:"clusters"`
 	// The port for metrics and health checks.
-	Admin Admin `yaml:"admin,omitempty"`
+	Admin Admin `yaml:"admin"`
 	// What clients may use.
-	Limits Limits `yaml:"limits,omitempty"`
+	Limits Limits `yaml:"limits"`
 	// How long things may take.
-	Timeouts Timeouts `yaml:"timeouts,omitempty"`
+	Timeouts Timeouts `yaml:"timeouts"`
 	// What is written to standard error.
-	Log Log `yaml:"log,omitempty"`
+	Log Log `yaml:"log"`
 }
 
 // Listener is where clients connect: one port for all brokers, which tells them apart by
 // the server name in the TLS handshake (SNI); or, with ports, a port for each broker.
 type Listener struct {
 	// What the listener is called in the log. Default: its bind address.
-	Name string `yaml:"name,omitempty"`
+	Name string `yaml:"name"`
 	// The address and port to listen on, such as 0.0.0.0:9092. With ports, where clients
 	// bootstrap from.
 	Bind string `yaml:"bind"`
 	// The port that clients are told to connect to. Default: the one that is listened on.
 	// It comes before the cluster's. Not with ports, which has its own.
-	AdvertisedPort int `yaml:"advertised-port,omitempty"`
+	AdvertisedPort int `yaml:"advertised-port"`
 	// Lets in clients that send no server name, as if they asked for the bootstrap name.
 	// They reach the first upstream alone, so with several brokers they cannot work: see
 	// ports. Only with one cluster.
-	AllowMissingSNI bool `yaml:"allow-missing-sni,omitempty"`
+	AllowMissingSNI bool `yaml:"allow-missing-sni"`
 	// The clusters that are served. Default: all. Not with ports, which names its own.
-	Clusters []string `yaml:"clusters,omitempty"`
+	Clusters []string `yaml:"clusters"`
 	// What clients are shown: the first certificate that covers the name that they ask
 	// for. Required but with plaintext.
-	Certificates []KeyPair `yaml:"certificates,omitempty"`
+	Certificates []KeyPair `yaml:"certificates"`
 	// Certificates of clients (mTLS).
-	ClientCertificates ClientCertificates `yaml:"client-certificates,omitempty"`
+	ClientCertificates ClientCertificates `yaml:"client-certificates"`
 	// A port for each broker of one cluster, for clients that send no server name, or one
 	// name for all brokers.
 	Ports *Ports `yaml:"ports,omitempty"`
 	// Clients connect without TLS. Only with ports: without TLS there is no server name.
-	Plaintext bool `yaml:"plaintext,omitempty"`
+	Plaintext bool `yaml:"plaintext"`
 	// The PROXY protocol, by which a load balancer tells the address of its client.
 	ProxyProtocol *ProxyProtocol `yaml:"proxy-protocol,omitempty"`
 }
@@ -72,7 +72,7 @@ type Ports struct {
 	// The host name or address by which clients reach these ports.
 	AdvertisedHost string `yaml:"advertised-host"`
 	// The node id of the broker with the first port. Default: 0.
-	FirstNodeID int32 `yaml:"first-node-id,omitempty"`
+	FirstNodeID int32 `yaml:"first-node-id"`
 }
 
 // ProxyProtocol is the PROXY protocol, version 1 or 2, in front of what a client sends.
@@ -94,58 +94,58 @@ type KeyPair struct {
 // ClientCertificates is mTLS with clients.
 type ClientCertificates struct {
 	// Refuses clients without a certificate signed by one of ca-certs.
-	Require bool `yaml:"require,omitempty"`
+	Require bool `yaml:"require"`
 	// The authorities of clients, a PEM file.
-	CACerts string `yaml:"ca-certs,omitempty"`
+	CACerts string `yaml:"ca-certs"`
 	// Revocation lists (CRL) by ca-certs, PEM or DER files. Clients with a listed
 	// certificate are refused.
-	CRL []string `yaml:"crl,omitempty"`
+	CRL []string `yaml:"crl"`
 }
 
 // Cluster is a Kafka cluster as clients see it, and where it really is.
 type Cluster struct {
 	// The domain under which clients see the brokers: kafka.example makes
 	// bootstrap.kafka.example, b0.kafka.example and so on. This or names.
-	SNISuffix string `yaml:"sni-suffix,omitempty"`
+	SNISuffix string `yaml:"sni-suffix"`
 	// Names of your own instead of sni-suffix.
 	Names *Names `yaml:"names,omitempty"`
 	// The port that clients are told to connect to, with listeners that say none.
-	AdvertisedPort int `yaml:"advertised-port,omitempty"`
+	AdvertisedPort int `yaml:"advertised-port"`
 	// Makes the name that clients see from a broker's own host name:
 	// "<regex>::<replacement>", as in '^(b\d+)-.*$::${1}.kafka.example'. Where the regex does
 	// not match, the broker has its usual name.
-	BrokerMappingRule string `yaml:"broker-mapping-rule,omitempty"`
+	BrokerMappingRule string `yaml:"broker-mapping-rule"`
 	// Who clients are, and who they are to the brokers.
 	Authentication *Authentication `yaml:"authentication,omitempty"`
 	// What clients of this cluster may use.
-	Limits ClusterLimits `yaml:"limits,omitempty"`
+	Limits ClusterLimits `yaml:"limits"`
 
 	Target `yaml:",inline"`
 	// With targets: the one that clients are led to.
-	Active string `yaml:"active,omitempty"`
+	Active string `yaml:"active"`
 	// Several places where the cluster can be, each under a name of your choice. A cluster
 	// without targets has the settings of one itself.
-	Targets map[string]*Target `yaml:"targets,omitempty"`
+	Targets map[string]*Target `yaml:"targets"`
 }
 
 // Target is where a cluster really is.
 type Target struct {
 	// The cluster's bootstrap servers, host:port. The next one is tried when one cannot be
 	// reached.
-	Upstream []string `yaml:"upstream,omitempty"`
+	Upstream []string `yaml:"upstream"`
 	// TLS with the brokers.
-	UpstreamTLS UpstreamTLS `yaml:"upstream-tls,omitempty"`
+	UpstreamTLS UpstreamTLS `yaml:"upstream-tls"`
 	// Connects to brokers without TLS.
-	UpstreamPlaintext bool `yaml:"upstream-plaintext,omitempty"`
+	UpstreamPlaintext bool `yaml:"upstream-plaintext"`
 	// A gate to go through: socks5://user:password@host:port, or http://user:password@host:port
 	// for a proxy that speaks HTTP CONNECT. The gate resolves the brokers' names, but for those
 	// in hosts-file. Or file:/path of a file that has it.
-	Via Secret `yaml:"via,omitempty"`
+	Via Secret `yaml:"via"`
 	// A file with the addresses of brokers, used before DNS: like /etc/hosts, with * for any
 	// characters but a dot.
-	HostsFile string `yaml:"hosts-file,omitempty"`
+	HostsFile string `yaml:"hosts-file"`
 	// A file that keeps the brokers' addresses over restarts; created if missing.
-	RoutesFile string `yaml:"routes-file,omitempty"`
+	RoutesFile string `yaml:"routes-file"`
 }
 
 // ActiveTarget returns where the cluster is now; nil when active names no target.
@@ -167,14 +167,14 @@ type Names struct {
 // UpstreamTLS is TLS with brokers.
 type UpstreamTLS struct {
 	// The authorities of the brokers, a PEM file. Default: those of the system.
-	CACerts string `yaml:"ca-certs,omitempty"`
+	CACerts string `yaml:"ca-certs"`
 	// Does not verify the brokers' certificates. For tests only: anyone in between can read
 	// and change everything.
-	TrustAny bool `yaml:"trust-any,omitempty"`
+	TrustAny bool `yaml:"trust-any"`
 	// A client certificate to show to the brokers, a PEM file.
-	Cert string `yaml:"cert,omitempty"`
+	Cert string `yaml:"cert"`
 	// Its private key, a PEM file.
-	Key string `yaml:"key,omitempty"`
+	Key string `yaml:"key"`
 }
 
 // Client is what is shown to brokers; both files are empty when nothing is.
@@ -184,7 +184,7 @@ func (t UpstreamTLS) Client() KeyPair { return KeyPair{t.Cert, t.Key} }
 // these settings and does not start with them.
 type Authentication struct {
 	// How clients authenticate, any of these.
-	Clients []ClientMechanism `yaml:"clients,omitempty"`
+	Clients []ClientMechanism `yaml:"clients"`
 	// How the proxy authenticates with the brokers.
 	Brokers *BrokerMechanism `yaml:"brokers,omitempty"`
 }
@@ -194,13 +194,13 @@ type ClientMechanism struct {
 	// The name of the SASL mechanism, such as SCRAM-SHA-256.
 	Mechanism string `yaml:"mechanism"`
 	// For OAUTHBEARER: the URL of the keys that sign tokens.
-	JWKS string `yaml:"jwks,omitempty"`
+	JWKS string `yaml:"jwks"`
 	// For OAUTHBEARER: who issues tokens.
-	Issuer string `yaml:"issuer,omitempty"`
+	Issuer string `yaml:"issuer"`
 	// For OAUTHBEARER: whom tokens are for.
-	Audience string `yaml:"audience,omitempty"`
+	Audience string `yaml:"audience"`
 	// For PLAIN and SCRAM: the file of users.
-	Users string `yaml:"users,omitempty"`
+	Users string `yaml:"users"`
 }
 
 // BrokerMechanism is a SASL mechanism towards brokers.
@@ -220,39 +220,39 @@ type Credentials struct {
 // ClusterLimits bound what the clients of one cluster may use.
 type ClusterLimits struct {
 	// Clients at once; further ones are reset. Default: no limit but that of the proxy.
-	MaxConnections int `yaml:"max-connections,omitempty"`
+	MaxConnections int `yaml:"max-connections"`
 }
 
 // Admin is the port for metrics and health checks.
 type Admin struct {
 	// The address and port for /metrics, /healthz and /readyz. Default: off.
-	Bind string `yaml:"bind,omitempty"`
+	Bind string `yaml:"bind"`
 }
 
 // Limits bound what clients may use. 0 is no limit, but for max-frame.
 type Limits struct {
 	// Clients at once; further ones are reset. Default: no limit.
-	MaxConnections int `yaml:"max-connections,omitempty"`
+	MaxConnections int `yaml:"max-connections"`
 	// Clients at once from one address (IPv6: /64 network) that have not finished their TLS
 	// handshake; further ones are reset. Not behind a load balancer that hides its clients'
 	// addresses. Default: no limit.
-	MaxHandshakesPerAddress int `yaml:"max-handshakes-per-address,omitempty"`
+	MaxHandshakesPerAddress int `yaml:"max-handshakes-per-address"`
 	// The longest request or response; a longer one ends its connection. Default: 100MiB.
-	MaxFrame Size `yaml:"max-frame,omitempty"`
+	MaxFrame Size `yaml:"max-frame"`
 }
 
 // Timeouts are how long things may take. 0 is for ever where it is allowed.
 type Timeouts struct {
 	// From accepting a client to the end of its TLS handshake. Default: 10s.
-	Handshake time.Duration `yaml:"handshake,omitempty"`
+	Handshake time.Duration `yaml:"handshake"`
 	// For each attempt to reach a broker, TLS included. Default: 10s.
-	Dial time.Duration `yaml:"dial,omitempty"`
+	Dial time.Duration `yaml:"dial"`
 	// Without a byte in either direction, after which a connection is closed between two
 	// frames. Default: 0s, never.
-	Idle time.Duration `yaml:"idle,omitempty"`
+	Idle time.Duration `yaml:"idle"`
 	// After which a connection is closed, ±10 % jitter, between two frames and with no request
 	// in flight. Default: 0s, never.
-	ConnectionAge time.Duration `yaml:"connection-age,omitempty"`
+	ConnectionAge time.Duration `yaml:"connection-age"`
 	// After which a peer that acknowledges nothing it is sent counts as gone (Linux). 0s: the
 	// system's own time, about 15 minutes. Default: 1m.
 	TCPUser time.Duration `yaml:"tcp-user"`
@@ -263,9 +263,9 @@ type Timeouts struct {
 // Log is what is written to standard error.
 type Log struct {
 	// debug, info, warn or error. Default: info.
-	Level string `yaml:"level,omitempty"`
+	Level string `yaml:"level"`
 	// text or json. Default: text.
-	Format string `yaml:"format,omitempty"`
+	Format string `yaml:"format"`
 }
 
 // DefaultBind is where clients connect unless told otherwise.

@@ -12,7 +12,8 @@ type Error struct {
 	Paths []string
 
 	text string
-	refs []any // settings, for the verbs in text
+	refs []any    // settings, for the verbs in text
+	at   position // in a file, where the reader has found it
 }
 
 // Error names settings by their paths.
@@ -29,7 +30,11 @@ func (e *Error) Text(name func(path string) string) string {
 	for i, path := range e.refs {
 		refs[i] = name(path.(string))
 	}
-	return strings.Join(names, ", ") + ": " + fmt.Sprintf(e.text, refs...)
+	text := fmt.Sprintf(e.text, refs...)
+	if len(names) == 0 {
+		return text
+	}
+	return strings.Join(names, ", ") + ": " + text
 }
 
 // Errors are all that is wrong.
@@ -56,7 +61,7 @@ func (e *Errors) addf(path, format string, args ...any) { e.Add(fmt.Errorf(forma
 
 // refer notes what is wrong with settings, in a text that names others: %s for each.
 func (e *Errors) refer(paths []string, text string, refs ...any) {
-	*e = append(*e, &Error{paths, text, refs})
+	*e = append(*e, &Error{Paths: paths, text: text, refs: refs})
 }
 
 // ListenerPath returns the path of a setting of a listener.

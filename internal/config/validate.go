@@ -6,34 +6,51 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/suggest"
 )
 
 // Validate returns all that is wrong with the configuration, and warnings of what does
 // nothing or is dangerous. It brings settings into the form that the program uses:
 // suffixes without their leading "*.", upstreams without blanks.
 func (c *Config) Validate() (wrong, warnings Errors) {
-	v := validator{config: c}
+	v := validator{config: c, byPortsOnly: c.servedByPortsOnly()}
 	v.log()
 	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
 		v.cluster(name, c.Clusters[name])
 	}
+	if len(c.Clusters) == 0 {
+		v.wrong.addf("clusters", "required: the Kafka clusters, each under a name of your choice")
+	}
 	v.limits()
 	v.timeouts()
-	for i := range c.Listeners {
-		v.listener(i, c.Listeners[i])
+	if len(c.Listeners) == 0 {
+		v.wrong.addf("listeners", "required: where clients connect, such as [{bind: 0.0.0.0:9092, …}]")
 	}
+	for i, l := range c.Listeners {
+		v.listener(i, l)
+	}
+	v.names()
 	v.admin()
+	v.addresses()
+	v.routesFiles()
 	return v.wrong, v.warnings
 }
 
 type validator struct {
 	config          *Config
+	byPortsOnly     map[string]bool // clusters whose clients know no names
 	wrong, warnings Errors
+}
+
+// warnf is a warning about a setting.
+func (v *validator) warnf(path, format string, args ...any) {
+	v.warnings.addf(path, format, args...)
 }
 
 func (v *validator) log() {
@@ -47,21 +64,64 @@ func (v *validator) log() {
 
 func (v *validator) cluster(name string, c *Cluster) {
 	path := func(setting string) string { return ClusterPath(name, setting) }
-	suffix, err := CheckSuffix(c.SNISuffix)
-	if err != nil {
-		v.wrong.Add(err, path("sni-suffix"))
+	v.clusterNames(name, c, path)
+	v.port(path("advertised-port"), c.AdvertisedPort)
+	if c.Limits.MaxConnections < 0 {
+		v.wrong.addf(path("limits.max-connections"), "%d is not a number of connections: choose 1 or more, or 0 for no limit", c.Limits.MaxConnections)
 	}
-	c.SNISuffix = suffix
-	v.upstreams(c, path("upstream"))
+	if c.Authentication != nil {
+		v.wrong.addf(path("authentication"), "this version does not authenticate clients by itself, nor to brokers: remove it, and have clients authenticate with the cluster, through the proxy")
+	}
+	v.targets(c, path)
 	if rule, err := ParseRule(c.BrokerMappingRule); err != nil {
 		v.wrong.Add(err, path("broker-mapping-rule"))
-	} else if rule != nil && suffix != "" {
-		if err := rule.Outside(suffix); err != nil {
+	} else if rule != nil && c.SNISuffix != "" {
+		if err := rule.Outside(c.SNISuffix); err != nil {
 			v.warnings.Add(err, path("broker-mapping-rule"))
 		}
 	}
-	v.upstreamTLS(c.UpstreamTLS, path)
 }
+
+// clusterNames checks the names by which clients see a cluster.
+func (v *validator) clusterNames(name string, c *Cluster, path func(string) string) {
+	switch {
+	case c.Names != nil && c.SNISuffix != "":
+		v.wrong.refer([]string{path("names"), path("sni-suffix")}, "contradict each other: leave one of them out")
+	case c.Names != nil:
+		if err := c.Names.check(); err != nil {
+			v.wrong.Add(err, path("names"))
+		}
+	case c.SNISuffix == "" && v.byPortsOnly[name]:
+	default:
+		suffix, err := CheckSuffix(c.SNISuffix)
+		if err != nil {
+			v.wrong.Add(err, path("sni-suffix"))
+		}
+		c.SNISuffix = suffix
+	}
+}
+
+// check reports what is wrong with names of one's own.
+func (n *Names) check() error {
+	switch {
+	case n.Bootstrap == "":
+		return fmt.Errorf("wants bootstrap, the name that clients bootstrap from, such as orders.kafka.example")
+	case n.Broker == "":
+		return fmt.Errorf("wants broker, the name of each broker with {id} for its node id, such as b{id}-orders.kafka.example")
+	}
+	// The table knows what names may be; the rest of it does not matter here.
+	table, err := route.New(route.Config{Names: &route.Names{Bootstrap: n.Bootstrap, Broker: n.Broker}, Upstreams: anyUpstream})
+	if err != nil {
+		return err
+	}
+	if table.CanExist(table.Bootstrap()) {
+		return fmt.Errorf("%s is also the name of a broker, by %s: choose another one", n.Bootstrap, n.Broker)
+	}
+	n.Bootstrap, n.Broker = table.Bootstrap(), table.Template()
+	return nil
+}
+
+var anyUpstream = []route.Address{{Host: "any", Port: 1}}
 
 // CheckSuffix returns a suffix as the program uses it. People also write it as
 // ".kafka.example.com" and "*.kafka.example.com".
@@ -70,20 +130,88 @@ func CheckSuffix(suffix string) (string, error) {
 		return "", fmt.Errorf("required: the domain under which clients see the brokers, such as kafka.example.com")
 	}
 	trimmed := strings.TrimPrefix(strings.TrimPrefix(suffix, "*"), ".")
-	// The table knows what a suffix may be; the rest of it does not matter here.
-	table, err := route.New(route.Config{Suffix: trimmed, Upstreams: []route.Address{{Host: "any", Port: 1}}})
+	table, err := route.New(route.Config{Suffix: trimmed, Upstreams: anyUpstream})
 	if err != nil {
 		return "", fmt.Errorf("%q is not a domain name, such as kafka.example.com", suffix)
 	}
 	return table.Suffix(), nil
 }
 
-func (v *validator) upstreams(c *Cluster, path string) {
-	c.Upstream = slices.DeleteFunc(trimAll(c.Upstream), func(s string) bool { return s == "" }) // a comma too many
-	if len(c.Upstream) == 0 {
+// targets checks where a cluster is.
+func (v *validator) targets(c *Cluster, path func(string) string) {
+	if len(c.Targets) == 0 {
+		if c.Active != "" {
+			v.wrong.refer([]string{path("active")}, "names a target, but there are none: add %s, or leave it out", path("targets"))
+		}
+		v.target(c, &c.Target, path)
+		return
+	}
+	for setting, given := range c.Target.given() {
+		if given {
+			v.wrong.refer([]string{path(setting)}, "belongs to a target: the cluster has %s", path("targets"))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
+		v.target(c, c.Targets[name], func(setting string) string { return path("targets." + name + "." + setting) })
+	}
+	switch {
+	case c.Active == "":
+		v.wrong.addf(path("active"), "required: which of the targets clients are led to: %s", strings.Join(slices.Sorted(maps.Keys(c.Targets)), ", "))
+	case c.Targets[c.Active] == nil:
+		v.wrong.addf(path("active"), "there is no target %q%s", c.Active, didYouMean(c.Active, maps.Keys(c.Targets)))
+	}
+}
+
+// given says which settings of a target there are.
+func (t *Target) given() map[string]bool {
+	return map[string]bool{
+		"upstream":           len(t.Upstream) > 0,
+		"upstream-tls":       t.UpstreamTLS != UpstreamTLS{},
+		"upstream-plaintext": t.UpstreamPlaintext,
+		"via":                t.Via != "",
+		"hosts-file":         t.HostsFile != "",
+		"routes-file":        t.RoutesFile != "",
+	}
+}
+
+// didYouMean returns a question about a name that is near, or what there is.
+func didYouMean(name string, known func(func(string) bool)) string {
+	near := suggest.To(name)
+	for k := range known {
+		near.Compare(k)
+	}
+	if best := near.Best(); best != "" {
+		return ": did you mean " + best + "?"
+	}
+	all := slices.Sorted(known)
+	if len(all) == 0 {
+		return ""
+	}
+	const most = 10
+	if more := len(all) - most; more > 0 {
+		all = append(all[:most], fmt.Sprintf("and %d more", more))
+	}
+	return ": there are " + strings.Join(all, ", ")
+}
+
+func (v *validator) target(c *Cluster, t *Target, path func(string) string) {
+	v.upstreams(c, t, path("upstream"))
+	if t.UpstreamPlaintext && t.UpstreamTLS != (UpstreamTLS{}) {
+		v.wrong.refer([]string{path("upstream-plaintext"), path("upstream-tls")}, "contradict each other: leave one of them out")
+	} else {
+		v.upstreamTLS(t.UpstreamTLS, path)
+	}
+	if err := CheckVia(t.Via); err != nil {
+		v.wrong.Add(err, path("via"))
+	}
+}
+
+func (v *validator) upstreams(c *Cluster, t *Target, path string) {
+	t.Upstream = slices.DeleteFunc(trimAll(t.Upstream), func(s string) bool { return s == "" }) // a comma too many
+	if len(t.Upstream) == 0 {
 		v.wrong.addf(path, "required: the cluster's bootstrap servers, such as lkc-abcde.confluent.cloud:9092")
 	}
-	for _, upstream := range c.Upstream {
+	for _, upstream := range t.Upstream {
 		a, err := route.ParseAddress(upstream)
 		if err != nil {
 			v.wrong.Add(err, path)
@@ -111,7 +239,7 @@ func (v *validator) isSelf(a route.Address, suffix string) string {
 		return "is under the suffix " + suffix
 	}
 	for _, l := range v.config.Listeners {
-		if l.listensOn(host, a.Port) {
+		if l.listensOn(host, int(a.Port)) {
 			return "is where it listens for clients"
 		}
 	}
@@ -119,9 +247,10 @@ func (v *validator) isSelf(a route.Address, suffix string) string {
 }
 
 // listensOn reports whether a host, an address or localhost, is certainly the listener's.
-func (l *Listener) listensOn(host string, port int32) bool {
+func (l *Listener) listensOn(host string, port int) bool {
 	bindHost, bindPort, err := net.SplitHostPort(l.Bind)
-	if err != nil || bindPort != fmt.Sprint(port) {
+	isBroker := l.Ports != nil && l.Ports.Brokers.First <= port && port <= l.Ports.Brokers.Last
+	if err != nil || bindPort != fmt.Sprint(port) && !isBroker {
 		return false
 	}
 	if host == "localhost" {
@@ -144,6 +273,25 @@ func ParseRule(rule string) (*route.Rule, error) {
 	return route.ParseRule(rule)
 }
 
+// CheckVia checks the address of a gate. It does not show it, as there may be a password in it.
+func CheckVia(via Secret) error {
+	if via == "" {
+		return nil
+	}
+	u, err := url.Parse(string(via))
+	switch {
+	case err != nil:
+		return fmt.Errorf("this is not the address of a gate: write socks5://user:password@host:port or http://user:password@host:port; in the user and the password, write %%40 for @, %%3A for : and %%2F for /")
+	case u.Scheme != "socks5" && u.Scheme != "socks5h" && u.Scheme != "http":
+		return fmt.Errorf("gates are socks5:// and http:// (HTTP CONNECT), not %q", u.Scheme+"://")
+	case u.Hostname() == "" || u.Port() == "":
+		return fmt.Errorf("the gate's address wants a host and a port: %s://host:port", u.Scheme)
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return fmt.Errorf("there is something behind the gate's port: write %s://host:port alone", u.Scheme)
+	}
+	return nil
+}
+
 func (v *validator) upstreamTLS(t UpstreamTLS, path func(string) string) {
 	cert, key := path("upstream-tls.cert"), path("upstream-tls.key")
 	switch {
@@ -152,18 +300,23 @@ func (v *validator) upstreamTLS(t UpstreamTLS, path func(string) string) {
 	case t.TrustAny:
 		v.warnings.refer([]string{path("upstream-tls.trust-any")}, "NOT VERIFYING BROKERS: any certificate is taken, so that whoever gets in between can read and change everything, passwords included; use %s outside of tests", path("upstream-tls.ca-certs"))
 	}
+	v.pair(t.Cert, t.Key, cert, key)
+}
+
+// pair checks that a certificate has its key, and a key its certificate.
+func (v *validator) pair(cert, key, certPath, keyPath string) {
 	switch {
-	case t.Cert != "" && t.Key == "":
-		v.wrong.refer([]string{cert}, "needs %s, the certificate's private key", key)
-	case t.Key != "" && t.Cert == "":
-		v.wrong.refer([]string{key}, "needs %s, the key's certificate", cert)
+	case cert != "" && key == "":
+		v.wrong.refer([]string{certPath}, "needs %s, the certificate's private key", keyPath)
+	case key != "" && cert == "":
+		v.wrong.refer([]string{keyPath}, "needs %s, the key's certificate", certPath)
 	}
 }
 
 func (v *validator) limits() {
 	l := v.config.Limits
 	if l.MaxFrame < 1024 || l.MaxFrame > math.MaxInt32 {
-		v.wrong.addf("limits.max-frame", "%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", l.MaxFrame, math.MaxInt32)
+		v.wrong.addf("limits.max-frame", "%d is not within 1024 and %d; 104857600 (100 MiB) is what brokers accept by default", int64(l.MaxFrame), math.MaxInt32)
 	}
 	if l.MaxConnections < 0 {
 		v.wrong.addf("limits.max-connections", "%d is not a number of connections: choose 1 or more, or 0 for no limit", l.MaxConnections)
@@ -200,31 +353,9 @@ func (v *validator) timeouts() {
 	}
 }
 
-func (v *validator) listener(i int, l *Listener) {
-	path := func(setting string) string { return ListenerPath(i, setting) }
-	if err := CheckBind(l.Bind); err != nil {
-		v.wrong.Add(err, path("bind"))
-	}
-	if l.AdvertisedPort < 0 || l.AdvertisedPort > math.MaxUint16 {
-		v.wrong.addf(path("advertised-port"), "%d is not a port: choose one from 1 to 65535, or 0 for the one that is listened on", l.AdvertisedPort)
-	}
-	v.clientCertificates(l.ClientCertificates, path)
-}
-
-func (v *validator) clientCertificates(m ClientCertificates, path func(string) string) {
-	require, caCerts, crl := path("client-certificates.require"), path("client-certificates.ca-certs"), path("client-certificates.crl")
-	if m.Require {
-		if m.CACerts == "" {
-			v.wrong.refer([]string{require}, "needs %s, the file with the authorities that sign clients' certificates (ca.pem, when --generate-certs made them)", caCerts)
-		}
-		return
-	}
-	const useless = "does nothing without %s: clients are not asked for certificates"
-	if m.CACerts != "" {
-		v.warnings.refer([]string{caCerts}, useless, require)
-	}
-	if len(m.CRL) > 0 {
-		v.warnings.refer([]string{crl}, useless, require)
+func (v *validator) port(path string, port int) {
+	if port < 0 || port > math.MaxUint16 {
+		v.wrong.addf(path, "%d is not a port: choose one from 1 to 65535, or 0 for the one that is listened on", port)
 	}
 }
 

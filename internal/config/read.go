@@ -1,0 +1,481 @@
+package config
+
+import (
+	"bytes"
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"kafka-sni-proxy/internal/suggest"
+)
+
+// Env is what a configuration file may refer to.
+type Env struct {
+	// Lookup returns the value of an environment variable, and whether it is set.
+	Lookup func(name string) (string, bool)
+	// ReadFile reads the file of a secret.
+	ReadFile func(path string) ([]byte, error)
+}
+
+const (
+	// maxFile is the longest file that is read, in bytes. One with 1 000 clusters has about
+	// 300 KiB.
+	maxFile = 4 << 20
+	// maxValues is how many values a file may have, those counted again that aliases repeat.
+	maxValues = 500_000
+	// maxDepth is how deep they may be within each other.
+	maxDepth = 32
+	// maxSecret is the longest secret in a file of its own, in bytes.
+	maxSecret = 64 << 10
+)
+
+// Read reads a configuration file. Settings that the file does not have have their
+// defaults. The errors are all that is wrong with its form: what is wrong with its values is
+// found by [Config.Validate]. The File is for telling of both.
+//
+// In values, ${VAR} stands for an environment variable, ${VAR:-default} has a default for
+// one that is not set or empty, and $${ is ${ itself. What a variable holds is never taken
+// for YAML.
+func Read(name string, data []byte, env Env) (*Config, *File, Errors) {
+	r := &reader{env: env, file: newFile(name, data)}
+	c := New()
+	if root := r.parse(data); root != nil {
+		r.value(root, reflect.ValueOf(c).Elem(), "", 0)
+	}
+	slices.SortStableFunc(r.wrong, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
+	})
+	return c, r.file, r.wrong
+}
+
+// reader walks the nodes of a file and the types of the settings together.
+type reader struct {
+	env    Env
+	file   *File
+	wrong  Errors
+	values int
+}
+
+// errorf notes what is wrong at a node.
+func (r *reader) errorf(n *yaml.Node, path, format string, args ...any) {
+	e := &Error{text: strings.ReplaceAll(fmt.Sprintf(format, args...), "%", "%%"), at: position{n.Line, n.Column}}
+	if path != "" {
+		e.Paths = []string{path}
+	}
+	r.wrong = append(r.wrong, e)
+}
+
+// parse returns the top of the only document; nil when there is none.
+func (r *reader) parse(data []byte) *yaml.Node {
+	top := &yaml.Node{Line: 1, Column: 1}
+	if len(data) > maxFile {
+		r.errorf(top, "", "the file is %d bytes long: %d are read at the most", len(data), maxFile)
+		return nil
+	}
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	var document, another yaml.Node
+	if err := d.Decode(&document); err == io.EOF {
+		r.errorf(top, "", "the file is empty: it needs listeners and clusters")
+		return nil
+	} else if err != nil {
+		r.syntaxError(err)
+		return nil
+	}
+	if err := d.Decode(&another); err == nil {
+		r.errorf(&another, "", "a second document begins here: a configuration is one document")
+	} else if err != io.EOF {
+		r.syntaxError(err)
+	}
+	root := document.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		r.errorf(top, "", "the file is empty: it needs listeners and clusters")
+		return nil
+	}
+	return root
+}
+
+// syntaxError notes that the file is no YAML.
+func (r *reader) syntaxError(err error) {
+	var syntax *yaml.LoadError
+	if !errors.As(err, &syntax) {
+		r.errorf(&yaml.Node{Line: 1, Column: 1}, "", "this is not YAML: %v", err)
+		return
+	}
+	text := syntax.Message
+	if strings.Contains(text, "tab character") {
+		text += ": indent with spaces"
+	}
+	at := yaml.Node{Line: min(max(syntax.Mark.Line, 1), len(r.file.lines)), Column: max(syntax.Mark.Column+1, 1)}
+	r.errorf(&at, "", "this is not YAML: %s", text)
+}
+
+// value reads a node into a setting, or into all that is under a path.
+func (r *reader) value(n *yaml.Node, to reflect.Value, path string, depth int) {
+	if r.values++; r.values > maxValues {
+		if r.values == maxValues+1 {
+			r.errorf(n, path, "the file has more than %d values, those counted that aliases repeat", maxValues)
+		}
+		return
+	}
+	r.file.note(path, n)
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if depth++; depth > maxDepth {
+		r.errorf(n, path, "values are more than %d deep within each other: an alias may be within what it stands for", maxDepth)
+		return
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		r.errorf(n, path, "has no value: give it one, or leave it out")
+		return
+	}
+	if to.Kind() == reflect.Pointer {
+		to.Set(reflect.New(to.Type().Elem()))
+		to = to.Elem()
+	}
+	if isScalar(to) {
+		r.scalar(n, to, path)
+		return
+	}
+	switch to.Kind() {
+	case reflect.Slice:
+		r.list(n, to, path, depth)
+	case reflect.Map:
+		r.named(n, to, path, depth)
+	default:
+		r.settings(n, to, path, depth)
+	}
+}
+
+// isScalar reports whether a setting is written as one text.
+func isScalar(v reflect.Value) bool {
+	if _, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return true
+	}
+	switch v.Kind() {
+	case reflect.String, reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64:
+		return true
+	}
+	return false
+}
+
+var kinds = map[yaml.Kind]string{yaml.ScalarNode: "one value", yaml.SequenceNode: "a list", yaml.MappingNode: "a group of settings"}
+
+// list reads a list.
+func (r *reader) list(n *yaml.Node, to reflect.Value, path string, depth int) {
+	if n.Kind != yaml.SequenceNode {
+		r.errorf(n, path, "this is %s, and should be a list: write [a, b], or each item on a line of its own behind a hyphen", kinds[n.Kind])
+		return
+	}
+	to.Set(reflect.MakeSlice(to.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		r.value(item, to.Index(i), fmt.Sprintf("%s[%d]", path, i), depth)
+	}
+}
+
+// named reads things that have names of the user's choice.
+func (r *reader) named(n *yaml.Node, to reflect.Value, path string, depth int) {
+	if n.Kind != yaml.MappingNode {
+		r.errorf(n, path, "this is %s, and should be names, each with settings under it", kinds[n.Kind])
+		return
+	}
+	to.Set(reflect.MakeMap(to.Type()))
+	for _, e := range r.entries(n, path) {
+		name := e.key.Value
+		if !IsName(name) {
+			r.errorf(e.key, path, "%q is not a name: it is made of letters, digits, - and _, 64 at the most", name)
+			continue
+		}
+		element := reflect.New(to.Type().Elem()).Elem()
+		r.file.noteKey(join(path, name), e.key)
+		r.value(e.value, element, join(path, name), depth)
+		if element.Kind() != reflect.Pointer || !element.IsNil() {
+			to.SetMapIndex(reflect.ValueOf(name), element)
+		}
+	}
+}
+
+// IsName reports whether a cluster, a target or a listener can have a name. It is a label in
+// metrics.
+func IsName(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// settings reads the settings of a group.
+func (r *reader) settings(n *yaml.Node, to reflect.Value, path string, depth int) {
+	if n.Kind != yaml.MappingNode {
+		r.errorf(n, path, "this is %s, and should be a group of settings: one of %s on each line", kinds[n.Kind], strings.Join(keysOf(to.Type()), ", "))
+		return
+	}
+	for _, e := range r.entries(n, path) {
+		key := e.key.Value
+		if path == "" && strings.HasPrefix(key, "x-") {
+			continue // a place for anchors
+		}
+		field, ok := fieldOf(to, key)
+		if !ok {
+			r.unknownKey(e.key, to.Type(), path)
+			continue
+		}
+		r.file.noteKey(join(path, key), e.key)
+		r.value(e.value, field, join(path, key), depth)
+	}
+}
+
+// unknownKey notes that there is no such setting.
+func (r *reader) unknownKey(key *yaml.Node, group reflect.Type, path string) {
+	known := keysOf(group)
+	near := suggest.To(strings.ReplaceAll(strings.ToLower(key.Value), "_", "-"))
+	for _, k := range known {
+		near.Compare(k)
+	}
+	if best := near.Best(); best != "" {
+		r.errorf(key, join(path, key.Value), "there is no such setting: did you mean %s?", best)
+		return
+	}
+	r.errorf(key, join(path, key.Value), "there is no such setting here: there are %s", strings.Join(known, ", "))
+}
+
+// entry is one line of a mapping.
+type entry struct{ key, value *yaml.Node }
+
+// entries returns those of a mapping, each key once, with what it merges in (<<).
+func (r *reader) entries(n *yaml.Node, path string) (all []entry) {
+	first := map[string]int{}
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		for key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		switch line, given := first[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			r.errorf(n.Content[i], path, "the name of a setting should be here, not %s", kinds[key.Kind])
+		case key.Value == "<<" && key.Style == 0:
+			merged = append(merged, value)
+		case given:
+			r.errorf(key, join(path, key.Value), "is given twice: line %d has it, too", line)
+		default:
+			first[key.Value] = key.Line
+			all = append(all, entry{key, value})
+		}
+	}
+	for _, m := range merged {
+		for _, e := range r.merged(m, path, 0) {
+			if _, given := first[e.key.Value]; !given {
+				first[e.key.Value] = e.key.Line
+				all = append(all, e)
+			}
+		}
+	}
+	return all
+}
+
+// merged returns what a merge key stands for.
+func (r *reader) merged(n *yaml.Node, path string, depth int) (all []entry) {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	switch r.values++; {
+	case depth > maxDepth || r.values > maxValues:
+		r.errorf(n, path, "<< is more than %d deep within itself", maxDepth)
+	case n.Kind == yaml.SequenceNode:
+		for _, one := range n.Content {
+			all = append(all, r.merged(one, path, depth+1)...)
+		}
+	case n.Kind == yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == "<<" {
+				all = append(all, r.merged(n.Content[i+1], path, depth+1)...)
+			} else {
+				all = append(all, entry{n.Content[i], n.Content[i+1]})
+			}
+		}
+	default:
+		r.errorf(n, path, "<< wants a group of settings: << : *name")
+	}
+	return all
+}
+
+// join returns the path of a setting under another one.
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// fieldOf returns the field of a struct for a key.
+func fieldOf(v reflect.Value, key string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		switch name, inline := keyOf(v.Type().Field(i)); {
+		case inline:
+			if field, ok := fieldOf(v.Field(i), key); ok {
+				return field, true
+			}
+		case name == key:
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// keysOf returns the keys of a struct's fields.
+func keysOf(t reflect.Type) (keys []string) {
+	for i := range t.NumField() {
+		if name, inline := keyOf(t.Field(i)); inline {
+			keys = append(keys, keysOf(t.Field(i).Type)...)
+		} else {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// keyOf returns a field's key, or whether its own fields stand in its place.
+func keyOf(f reflect.StructField) (key string, inline bool) {
+	key, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	return key, options == "inline"
+}
+
+// scalar reads a setting that is one text.
+func (r *reader) scalar(n *yaml.Node, to reflect.Value, path string) {
+	if n.Kind != yaml.ScalarNode {
+		r.errorf(n, path, "this is %s, and should be one value", kinds[n.Kind])
+		return
+	}
+	text, err := r.expand(n.Value)
+	if err != nil {
+		if strings.HasSuffix(path, ".broker-mapping-rule") {
+			err = fmt.Errorf("%w; if a group of the rule is meant, write $${…}", err)
+		}
+		r.errorf(n, path, "%v", err)
+		return
+	}
+	if err := r.set(to, text); err != nil {
+		r.errorf(n, path, "%v", err)
+	}
+}
+
+// set gives a setting the value that a text stands for.
+func (r *reader) set(to reflect.Value, text string) error {
+	switch v := to.Addr().Interface().(type) {
+	case *Secret:
+		secret, err := r.secret(text)
+		*v = secret
+		return err
+	case *time.Duration:
+		d, err := parseDuration(text)
+		*v = d
+		return err
+	case encoding.TextUnmarshaler:
+		return v.UnmarshalText([]byte(text))
+	}
+	switch to.Kind() {
+	case reflect.String:
+		to.SetString(text)
+	case reflect.Bool:
+		if text != "true" && text != "false" {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		to.SetBool(text == "true")
+	default:
+		n, err := strconv.ParseInt(text, 10, to.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		to.SetInt(n)
+	}
+	return nil
+}
+
+func parseDuration(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil {
+		return d, nil
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return 0, fmt.Errorf("%q needs a unit: %ss for seconds, %sm for minutes", text, text, text)
+	}
+	return 0, fmt.Errorf("%q is not a duration: write it like 30s, 10m or 1h30m", text)
+}
+
+// secret returns a secret, which may be in a file of its own.
+func (r *reader) secret(text string) (Secret, error) {
+	path, isFile := strings.CutPrefix(text, "file:")
+	if !isFile {
+		return Secret(text), nil
+	}
+	content, err := r.env.ReadFile(path)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("the secret's file cannot be read: %w", err)
+	case len(content) > maxSecret:
+		return "", fmt.Errorf("the secret's file %s is %d bytes long: that is no secret", path, len(content))
+	}
+	secret := strings.TrimRight(string(content), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("the secret's file %s is empty", path)
+	}
+	return Secret(secret), nil
+}
+
+// expand puts in the values of variables.
+func (r *reader) expand(text string) (string, error) {
+	var b strings.Builder
+	for {
+		at := strings.Index(text, "${")
+		if at < 0 {
+			b.WriteString(text)
+			return b.String(), nil
+		}
+		if at > 0 && text[at-1] == '$' { // $${
+			b.WriteString(text[:at-1] + "${")
+			text = text[at+2:]
+			continue
+		}
+		inside, rest, closed := strings.Cut(text[at+2:], "}")
+		name, fallback, hasFallback := strings.Cut(inside, ":-")
+		if !closed || !isVariable(name) { // such as ${1} in a rule
+			b.WriteString(text[:at+2])
+			text = text[at+2:]
+			continue
+		}
+		value, set := r.env.Lookup(name)
+		switch {
+		case value == "" && hasFallback:
+			value = fallback
+		case !set:
+			return "", fmt.Errorf("the environment variable %s is not set: set it, or write ${%s:-default}", name, name)
+		}
+		b.WriteString(text[:at] + value)
+		text = rest
+	}
+}
+
+// isVariable reports whether an environment variable can have a name.
+func isVariable(name string) bool {
+	for i, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
+}

@@ -30,7 +30,7 @@ func (f *flags) configuration() *configuration {
 		return c
 	}
 	c := readConfiguration(f.configFile, os.Stdin)
-	if f.logLevel != "" {
+	if f.logLevelGiven {
 		c.config.Log.Level = f.logLevel
 	}
 	c.validate()
@@ -53,9 +53,7 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 	if f.crl != "" {
 		f.listener.ClientCertificates.CRL = []string{f.crl}
 	}
-	if f.logLevel != "" {
-		f.config.Log.Level = f.logLevel
-	}
+	f.config.Log.Level = f.logLevel
 	bad, doubtful := f.config.Validate()
 	for _, err := range bad {
 		wrong = append(wrong, errors.New(flagText(err)))
@@ -114,6 +112,7 @@ var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": tr
 
 // checkFlagsWithConfig finds flags and variables that do not go with --config.
 func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {
+	f.logLevelGiven = fs.Changed("log-level")
 	if f.configFile == "" {
 		return
 	}

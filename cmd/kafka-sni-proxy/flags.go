@@ -18,7 +18,8 @@ type flags struct {
 	listener *config.Listener // of config
 	cluster  *config.Cluster  // of config
 
-	logLevel      string // "": that of the configuration
+	logLevel      string
+	logLevelGiven bool
 	crl           string
 	mtlsDisable   bool
 	generateCerts bool
@@ -73,7 +74,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.config.Timeouts.TCPUser, "tcp-user-timeout", f.config.Timeouts.TCPUser, "`time` after which a peer that acknowledges nothing it is sent counts as gone; a peer that only stops reading does not; 0: the system's own time, about 15 minutes (Linux)")
 	fs.StringVar(&f.config.Admin.Bind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")
 	fs.DurationVar(&f.config.Timeouts.Drain, "drain-timeout", f.config.Timeouts.Drain, "`time` that requests in flight have to be answered after the program was told to end; then their connections are cut")
-	fs.StringVar(&f.logLevel, "log-level", "", "`level` of the log on standard error: debug, info, warn or error (default: info)")
+	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
 
 	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, and settings for a Java client, into the current directory, and exit")

@@ -27,7 +27,7 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin"},
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
 	"internal/admin": {
@@ -72,6 +72,11 @@ var rules = map[string]struct {
 	},
 	"internal/suggest": {never: []string{"net", "os", "log", "log/slog"}, noGo: true},
 	"internal/route":   {ours: []string{"internal/suggest"}, never: []string{"crypto/tls"}, noGo: true},
+	"internal/dial": {
+		ours:   []string{"internal/hosts"},
+		others: []string{"golang.org/x/net/"},
+		never:  []string{"flag", "log", "log/slog", "os/signal"},
+	},
 	"internal/hosts":   {never: []string{"net", "os"}, noGo: true},
 	"internal/certs":   {noGo: true},
 	"internal/harness": {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"kafka-sni-proxy/internal/cluster"
+	"kafka-sni-proxy/internal/dial"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/server"
@@ -56,14 +57,20 @@ func hint(err error) string {
 	case session.PhaseRequest, session.PhaseResponse:
 		return pumpHint(failed.Phase, err)
 	case session.PhaseRewrite:
+		if errors.As(err, new(*route.NoPortError)) {
+			return "widen ports.brokers of the listener, or set ports.first-node-id: each broker needs a port, by its node id; nothing of this response was forwarded"
+		}
 		return "nothing of this response's addresses was forwarded; the client will reconnect"
 	}
 	return ""
 }
 
+const proxyNotDueHint = "turn the PROXY protocol off in the load balancer, or list its address in proxy-protocol.from of the listener (in a configuration file)"
+
 var limitHints = map[server.LimitError]string{
-	server.LimitConnections: "raise --max-connections if the machine can bear more, or run another copy of the proxy",
-	server.LimitHandshakes:  "raise --max-handshakes-per-address if the address stands for many clients, as a load balancer's does",
+	server.LimitConnections:        "raise --max-connections if the machine can bear more, or run another copy of the proxy",
+	server.LimitHandshakes:         "raise --max-handshakes-per-address if the address stands for many clients, as a load balancer's does",
+	server.LimitClusterConnections: "raise limits.max-connections of the cluster, or see which of its clients connect so often",
 }
 
 const tooManyFilesHint = "the program may not open more files: raise its limit (ulimit -n, or LimitNOFILE= for systemd), or bound --max-connections; each connection takes two"
@@ -73,13 +80,31 @@ func isTooManyFiles(err error) bool {
 }
 
 func firstByteHint(err error) string {
-	var notTLS *session.NotTLSError
+	var (
+		notTLS   *session.NotTLSError
+		notKafka *session.NotKafkaError
+		header   *session.ProxyHeaderError
+	)
+	switch {
+	case errors.As(err, &header) && header.Sent != "":
+		return "turn the PROXY protocol on in the load balancer (send-proxy-v2 in HAProxy), or take its address out of proxy-protocol.from"
+	case errors.As(err, &header):
+		return "what is in front of the proxy has to send the PROXY protocol, version 1 or 2"
+	case errors.As(err, &notKafka):
+		switch notKafka.Sent {
+		case session.ProtocolTLS:
+			return "this listener is plaintext: set security.protocol=PLAINTEXT (or SASL_PLAINTEXT) in the client, or have it connect to a listener with TLS"
+		case session.ProtocolProxy:
+			return proxyNotDueHint
+		}
+		return "only Kafka clients are served on this port"
+	}
 	if errors.As(err, &notTLS) {
 		switch notTLS.Sent {
 		case session.ProtocolKafka:
 			return "set security.protocol=SSL (or SASL_SSL) in the client"
 		case session.ProtocolProxy:
-			return "turn the PROXY protocol off in the load balancer"
+			return proxyNotDueHint
 		}
 		return "only Kafka clients that speak TLS are served on this port"
 	}
@@ -135,8 +160,19 @@ func routeHint(err error) string {
 	return "see --sni-suffix, and the name that the client connects to"
 }
 
+var gateHints = map[dial.Stage]string{
+	dial.StageReach:  "see via: is the gate's host and port right, and does it run?",
+	dial.StageLogin:  "see the user and the password in via",
+	dial.StageRefuse: "see the gate's own log and rules: it must be allowed to connect to the brokers, and has to know their names (or put their addresses into hosts-file)",
+	dial.StageSpeak:  "see via: socks5:// for a gate that speaks SOCKS5, http:// for one that speaks HTTP CONNECT, without TLS",
+}
+
 func dialHint(err error) string {
 	var dns *net.DNSError
+	var gate *dial.GateError
+	if errors.As(err, &gate) {
+		return gateHints[gate.Stage]
+	}
 	switch {
 	case errors.As(err, &dns):
 		return "the host name does not resolve: see DNS, or give it an address in --hosts-file"

@@ -154,7 +154,7 @@ func (a *app) Reloaded(e reload.Event) {
 			part.server = &server.Cluster{Cluster: part.server.With(f.tlsConfig()), MaxConnections: part.server.MaxConnections}
 		}
 		if isNew(f.hosts.Setting) {
-			part.dialer.hosts.Store(f.hosts.Value())
+			part.dialer.SetHosts(f.hosts.Value())
 		}
 	}
 	isConfig := isNew(a.configFile.Setting)

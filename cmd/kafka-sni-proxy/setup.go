@@ -14,6 +14,7 @@ import (
 	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/config"
+	"kafka-sni-proxy/internal/dial"
 	"kafka-sni-proxy/internal/reload"
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/server"
@@ -34,7 +35,7 @@ type setup struct {
 type clusterPart struct {
 	config *config.Cluster
 	files  *clusterFiles
-	dialer *dialer
+	dialer *dial.Dialer
 	table  *route.Table
 	server *server.Cluster
 
@@ -173,8 +174,14 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 	if a.file != "" {
 		log = log.With("cluster", name)
 	}
-	part.dialer = newDialer(part.files.hosts.Value())
+	var gate *dial.Gate
 	var err error
+	if via := part.config.ActiveTarget().Via; via != "" {
+		if gate, err = dial.ParseGate(string(via)); err != nil {
+			return err
+		}
+	}
+	part.dialer = dial.New(part.files.hosts.Value(), gate)
 	if part.table, err = newTable(name, part, log); err != nil {
 		return err
 	}
@@ -186,7 +193,7 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 			Name:          name,
 			Routes:        part.table,
 			TLS:           part.files.tlsConfig(),
-			Dial:          part.dialer.dial,
+			Dial:          part.dialer.Dial,
 			DialTimeout:   c.Timeouts.Dial,
 			MaxFrameBytes: int(c.Limits.MaxFrame),
 			IsSelf:        a.isSelf,

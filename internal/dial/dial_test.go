@@ -1,4 +1,4 @@
-package main
+package dial
 
 import (
 	"context"
@@ -42,8 +42,8 @@ func listener(t *testing.T) (port int32) {
 
 func TestEveryAddressInTheHostsFileIsTried(t *testing.T) {
 	port := listener(t) // on 127.0.0.1 alone: 127.0.0.2 and ::1 refuse
-	d := newDialer(table(t, "127.0.0.2 ::1 127.0.0.1 b0.upstream.test\n127.0.0.2 ::1 b1.upstream.test"))
-	conn, err := d.dial(t.Context(), "b0.upstream.test", port)
+	d := New(table(t, "127.0.0.2 ::1 127.0.0.1 b0.upstream.test\n127.0.0.2 ::1 b1.upstream.test"), nil)
+	conn, err := d.Dial(t.Context(), "b0.upstream.test", port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestEveryAddressInTheHostsFileIsTried(t *testing.T) {
 	if got := conn.RemoteAddr().(*net.TCPAddr).IP.String(); got != "127.0.0.1" {
 		t.Errorf("connected to %s", got)
 	}
-	_, err = d.dial(t.Context(), "b1.upstream.test", port)
+	_, err = d.Dial(t.Context(), "b1.upstream.test", port)
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.2") || !strings.Contains(err.Error(), "[::1]") {
 		t.Errorf("error %v, want one that names both addresses", err)
 	}
@@ -59,12 +59,12 @@ func TestEveryAddressInTheHostsFileIsTried(t *testing.T) {
 
 func TestHostsFileBeatsDNSAndLeavesTheRestToIt(t *testing.T) {
 	port := listener(t)
-	d := newDialer(table(t, "127.0.0.2 localhost"))
-	if conn, err := d.dial(t.Context(), "localhost", port); err == nil {
+	d := New(table(t, "127.0.0.2 localhost"), nil)
+	if conn, err := d.Dial(t.Context(), "localhost", port); err == nil {
 		t.Errorf("localhost led to %s, past the hosts file", conn.RemoteAddr())
 	}
-	for _, d := range []*dialer{newDialer(table(t, "127.0.0.2 other")), newDialer(nil)} {
-		conn, err := d.dial(t.Context(), "localhost", port)
+	for _, d := range []*Dialer{New(table(t, "127.0.0.2 other"), nil), New(nil, nil)} {
+		conn, err := d.Dial(t.Context(), "localhost", port)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +76,7 @@ func TestHostsFileBeatsDNSAndLeavesTheRestToIt(t *testing.T) {
 // but that another one is through.
 func TestAddressesThatSwallowPacketsAreNotWaitedFor(t *testing.T) {
 	port := listener(t)
-	d := newDialer(table(t, "127.0.0.2 127.0.0.3 127.0.0.1 b0.upstream.test"))
+	d := New(table(t, "127.0.0.2 127.0.0.3 127.0.0.1 b0.upstream.test"), nil)
 	letGo := make(chan struct{}, 2)
 	d.net.ControlContext = func(ctx context.Context, _, address string, _ syscall.RawConn) error {
 		if strings.HasPrefix(address, "127.0.0.1:") {
@@ -86,7 +86,7 @@ func TestAddressesThatSwallowPacketsAreNotWaitedFor(t *testing.T) {
 		letGo <- struct{}{}
 		return ctx.Err()
 	}
-	conn, err := d.dial(t.Context(), "b0.upstream.test", port)
+	conn, err := d.Dial(t.Context(), "b0.upstream.test", port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +99,14 @@ func TestAddressesThatSwallowPacketsAreNotWaitedFor(t *testing.T) {
 }
 
 func TestDialingEndsWithItsContext(t *testing.T) {
-	d := newDialer(table(t, "127.0.0.2 127.0.0.3 b0.upstream.test"))
+	d := New(table(t, "127.0.0.2 127.0.0.3 b0.upstream.test"), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	d.net.ControlContext = func(ctx context.Context, _, _ string, _ syscall.RawConn) error {
 		cancel()
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	if _, err := d.dial(ctx, "b0.upstream.test", 1); !errors.Is(err, context.Canceled) {
+	if _, err := d.Dial(ctx, "b0.upstream.test", 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -77,8 +77,8 @@ var rules = map[string]struct {
 		others: []string{"golang.org/x/net/"},
 		never:  []string{"flag", "log", "log/slog", "os/signal"},
 	},
-	"internal/hosts":   {never: []string{"net", "os"}, noGo: true},
-	"internal/certs":   {noGo: true},
+	"internal/hosts": {never: []string{"net", "os"}, noGo: true},
+	"internal/certs": {noGo: true},
 	"internal/harness": {
 		never:    []string{"testing"}, // programs use it, too
 		testOnly: true,

@@ -53,7 +53,7 @@ func launchWith(t *testing.T, dir string, files []*os.File, by []string, args ..
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	for flag, value := range map[string]string{"--sni-suffix": suffix, "--bind": "127.0.0.1:0", "--admin-bind": "localhost:0"} {
-		if !slices.Contains(args, flag) {
+		if !slices.Contains(args, flag) && !slices.Contains(args, "--config") {
 			args = append(args, flag, value)
 		}
 	}

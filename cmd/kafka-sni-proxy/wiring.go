@@ -87,7 +87,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 // adminBind is where the admin port is to be opened; "" when that has been found wrong.
 func (a *app) adminBind(c *config.Config) string {
 	for _, l := range c.Listeners {
-		if l.Bind == c.Admin.Bind {
+		if l.Bind == c.Admin.Bind && !strings.HasSuffix(l.Bind, ":0") { // which has been said
 			return ""
 		}
 	}

@@ -369,11 +369,14 @@ func (v *validator) admin() {
 		return
 	}
 	for i, l := range v.config.Listeners {
-		if bind == l.Bind {
+		if bind == l.Bind && !anyPort(bind) {
 			v.wrong.refer([]string{"admin.bind"}, strings.ReplaceAll(bind, "%", "%%")+" is the address of %s: choose another port", ListenerPath(i, "bind"))
 		}
 	}
 }
+
+// anyPort reports whether the system chooses the port of an address.
+func anyPort(address string) bool { return strings.HasSuffix(address, ":0") }
 
 // CheckBind checks an address to listen on.
 func CheckBind(address string) error {

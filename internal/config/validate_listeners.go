@@ -280,11 +280,11 @@ func (v *validator) addresses() {
 	byPort := map[string][]place{}
 	add := func(path, address string) {
 		host, port, err := net.SplitHostPort(address)
-		if err != nil || port == "0" {
+		if err != nil {
 			return
 		}
 		for _, other := range byPort[port] {
-			if other.path != path && sameHost(other.host, host) {
+			if same := sameHost(other.host, host); same && port != "0" || host == other.host && path != "admin.bind" {
 				v.wrong.refer([]string{path}, fmt.Sprintf("%s is listened on already, by %%s: choose another port", strings.ReplaceAll(address, "%", "%%")), other.path)
 				return
 			}

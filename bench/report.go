@@ -147,7 +147,7 @@ func (r *results) table(m measured) [][]string {
 		}
 	}
 	for _, w := range r.Targets {
-		if w.isOurs && w.Name != ours && has(w.Name) && has(ours) {
+		if (w.isOurs || w.Name == ours50) && w.Name != ours && has(w.Name) && has(ours) {
 			ratios = append(ratios, [2]string{w.Name, ours})
 		}
 	}

@@ -25,10 +25,11 @@ const (
 	naive   = "naive"
 	haproxy = "haproxy"
 	ours    = "ours"
+	ours50  = "ours-50"
 )
 
 var (
-	knownTargets   = []string{direct, tcp, naive, haproxy, ours}
+	knownTargets   = []string{direct, tcp, naive, haproxy, ours, ours50}
 	defaultTargets = []string{direct, naive, haproxy, ours}
 )
 
@@ -116,7 +117,7 @@ func findTargets(ctx context.Context, s settings, l *launcher, tell func(string,
 				continue
 			}
 			targets = append(targets, l.haproxyTarget(ctx, program))
-		case ours:
+		case ours, ours50:
 			if s.binary == "" {
 				tell("building kafka-sni-proxy")
 			}
@@ -124,7 +125,12 @@ func findTargets(ctx context.Context, s settings, l *launcher, tell func(string,
 			if err != nil {
 				return nil, err
 			}
-			targets = append(targets, l.oursTarget(ours, "kafka-sni-proxy", binary))
+			s.binary = binary
+			if name == ours50 {
+				targets = append(targets, l.manyTarget(name, "kafka-sni-proxy with a file of fifty clusters", binary, 50))
+			} else {
+				targets = append(targets, l.oursTarget(name, "kafka-sni-proxy", binary))
+			}
 		}
 	}
 	for _, e := range s.extra {
@@ -188,6 +194,39 @@ func (l *launcher) oursTarget(name, about, binary string) *target {
 		})
 	}
 	return w
+}
+
+// manyTarget is this project's proxy with many clusters behind one port, all of them the
+// broker stand-in; the load goes through the first. It takes no more flags.
+func (l *launcher) manyTarget(name, about, binary string, clusters int) *target {
+	w := &target{Name: name, About: about}
+	w.start = func(ctx context.Context, upstream peer.Server, _ ...string) (*running, error) {
+		_, port, err := net.SplitHostPort(upstream.Address)
+		if err != nil {
+			return nil, err
+		}
+		return l.launch(ctx, w, func(address string) ([]string, error) {
+			path := filepath.Join(l.dir, name+".yaml")
+			return []string{binary, "--config", path}, os.WriteFile(path, l.manyClusters(address, net.JoinHostPort(upstream.ServerName, port), clusters), 0o600)
+		})
+	}
+	return w
+}
+
+// manyClusters is a configuration file.
+func (l *launcher) manyClusters(bind, upstream string, clusters int) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listeners: [{bind: %q, certificates: [{cert: %q, key: %q}]}]\nclusters:\n", bind,
+		filepath.Join(l.dir, peer.ProxyCertFile), filepath.Join(l.dir, peer.ProxyKeyFile))
+	for i := range clusters {
+		names := fmt.Sprintf("sni-suffix: %s", suffix)
+		if i > 0 {
+			names = fmt.Sprintf("names: {bootstrap: c%d.%s, broker: 'b{id}-c%d.%s'}", i, suffix, i, suffix)
+		}
+		fmt.Fprintf(&b, "  c%d: {%s, upstream: [%q], upstream-tls: {ca-certs: %q}, hosts-file: %q}\n", i, names, upstream,
+			filepath.Join(l.dir, peer.CAFile), filepath.Join(l.dir, hostsFile))
+	}
+	return []byte(b.String())
 }
 
 // haproxyConfig has no tuning but what makes it comparable: TLS 1.3 with the

@@ -111,10 +111,10 @@ func (r *reader) syntaxError(err error) {
 		return
 	}
 	text := syntax.Message
-	if strings.Contains(text, "tab character") {
-		text += ": indent with spaces"
+	at := yaml.Node{Line: min(max(syntax.Mark.Line, 1), len(r.file.lines)), Column: max(syntax.Mark.Column, 1)}
+	if line := r.file.lines[at.Line-1]; strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t") {
+		text += ": indent with spaces, not with tabs"
 	}
-	at := yaml.Node{Line: min(max(syntax.Mark.Line, 1), len(r.file.lines)), Column: max(syntax.Mark.Column+1, 1)}
 	r.errorf(&at, "", "this is not YAML: %s", text)
 }
 
@@ -135,7 +135,8 @@ func (r *reader) value(n *yaml.Node, to reflect.Value, path string, depth int) {
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		r.errorf(n, path, "has no value: give it one, or leave it out")
+		at := r.file.at[path] // of its key
+		r.errorf(&yaml.Node{Line: at.line, Column: at.column}, path, "has no value: give it one, or leave it out")
 		return
 	}
 	if to.Kind() == reflect.Pointer {

@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"net"
 	"reflect"
+	"slices"
+	"strconv"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -34,14 +37,19 @@ func (c *Config) withDefaults() *Config {
 	full.Listeners = nil
 	for _, l := range c.Listeners {
 		l := *l
-		l.Name = l.Label()
 		if l.Ports == nil {
 			l.Clusters = c.Served(&l)
+			if _, port, err := net.SplitHostPort(l.Bind); err == nil && l.AdvertisedPort == 0 && !slices.ContainsFunc(l.Clusters, c.hasPort) {
+				l.AdvertisedPort, _ = strconv.Atoi(port)
+			}
 		}
 		full.Listeners = append(full.Listeners, &l)
 	}
 	return &full
 }
+
+// hasPort reports whether a cluster has an advertised port of its own.
+func (c *Config) hasPort(cluster string) bool { return c.Clusters[cluster].AdvertisedPort != 0 }
 
 // nodeOf returns a value as YAML, without what is empty and has no meaning.
 func nodeOf(v any) *yaml.Node {
@@ -62,7 +70,7 @@ func dropEmpty(n *yaml.Node) {
 			key, value := n.Content[i], n.Content[i+1]
 			dropEmpty(value)
 			i++
-			if !isEmpty(value) {
+			if !isEmpty(value) && (key.Value != "advertised-port" || value.Value != "0") {
 				kept = append(kept, key, value)
 			}
 			continue

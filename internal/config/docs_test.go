@@ -277,7 +277,7 @@ func TestEveryExampleIsRead(t *testing.T) {
 	if len(all) < 6 {
 		t.Errorf("%d examples in %s", len(all), guideFile)
 	}
-	for _, name := range []string{"short", "full", "authentication"} {
+	for _, name := range []string{"one-cluster", "two-clusters", "authentication"} {
 		content, err := os.ReadFile("testdata/" + name + ".yaml")
 		if err != nil {
 			t.Fatal(err)

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
+	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -12,15 +15,45 @@ import (
 // is wrong.
 type File struct {
 	name  string
+	size  int // in bytes
 	lines []string
 	at    map[string]position // of each setting: of its key, if it has one
+
+	secrets []string // which are not shown
+	dark    bool     // no line is shown: there is a secret that is not found in them as it is
 }
 
 // position is a place in a file, counted from 1; the zero value is none.
 type position struct{ line, column int }
 
 func newFile(name string, data []byte) *File {
-	return &File{name: name, lines: strings.Split(string(data), "\n"), at: map[string]position{}}
+	data = bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))
+	return &File{name: name, size: len(data), lines: lineBreak.Split(string(data), -1), at: map[string]position{}}
+}
+
+// lineBreak is what ends a line in YAML 1.1.
+var lineBreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
+
+// within returns the position in the file that is nearest to one.
+func (f *File) within(p position) position {
+	p.line = min(max(p.line, 1), len(f.lines))
+	p.column = min(max(p.column, 1), utf8.RuneCountInString(f.lines[p.line-1])+1)
+	return p
+}
+
+// hide has a secret not shown.
+func (f *File) hide(n *yaml.Node) {
+	line := ""
+	if n.Line >= 1 && n.Line <= len(f.lines) {
+		line = f.lines[n.Line-1]
+	}
+	switch {
+	case n.Value == "":
+	case strings.Contains(line, n.Value):
+		f.secrets = append(f.secrets, n.Value)
+	default: // it goes over several lines, or has escapes
+		f.dark = true
+	}
 }
 
 // note notes where a setting is, unless its key has been noted.
@@ -48,8 +81,11 @@ func (f *File) Text(e *Error) string {
 	if at == (position{}) || at.line > len(f.lines) {
 		return f.name + ": " + text
 	}
-	line := strings.TrimRight(f.lines[at.line-1], "\r")
-	return fmt.Sprintf("%s:%d:%d: %s\n%s", f.name, at.line, at.column, text, excerpt(line, at.column))
+	text = fmt.Sprintf("%s:%d:%d: %s", f.name, at.line, at.column, text)
+	if f.dark {
+		return text
+	}
+	return text + "\n" + f.excerpt(at)
 }
 
 // find returns where a setting is, or else what it is in.
@@ -72,17 +108,38 @@ const (
 	maxExcerpt = 120
 )
 
-// excerpt shows a line, and points at a column of it.
-func excerpt(line string, column int) string {
-	if !utf8.ValidString(line) {
-		line = strings.ToValidUTF8(line, "?")
+// excerpt shows a line without secrets, and points at a column of it.
+func (f *File) excerpt(at position) string {
+	characters := []rune(strings.ToValidUTF8(f.lines[at.line-1], "?"))
+	column := min(at.column-1, len(characters))
+	before := f.mask(string(characters[:column]))
+	characters = []rune(f.mask(string(characters)))
+	column = min(utf8.RuneCountInString(before), len(characters))
+	if from := column - maxExcerpt*3/4; from > 0 {
+		characters, column = append([]rune("…"), characters[from:]...), column-from+1
 	}
-	characters := []rune(strings.ReplaceAll(line, "\t", " "))
-	from := max(0, column-maxExcerpt)
-	characters = characters[min(from, len(characters)):]
 	if len(characters) > maxExcerpt {
 		characters = append(characters[:maxExcerpt:maxExcerpt], '…')
 	}
-	pointer := strings.Repeat(" ", max(min(column-1-from, len(characters)), 0)) + "^"
-	return indent + "| " + string(characters) + "\n" + indent + "| " + pointer
+	return indent + "| " + string(characters) + "\n" + indent + "| " + strings.Repeat(" ", column) + "^"
+}
+
+// password is what stands between the user and the host of a URL.
+var password = regexp.MustCompile(`(://[^\s:/@]*:)[^\s@]+@`)
+
+// mask returns a piece of a line as it can be shown.
+func (f *File) mask(text string) string {
+	for _, secret := range f.secrets {
+		text = strings.ReplaceAll(text, secret, "***")
+	}
+	text = password.ReplaceAllString(text, "${1}***@")
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '\t':
+			return ' '
+		case !unicode.IsPrint(c):
+			return '?'
+		}
+		return c
+	}, text)
 }

@@ -36,6 +36,9 @@ const (
 	maxDepth = 32
 	// maxSecret is the longest secret in a file of its own, in bytes.
 	maxSecret = 64 << 10
+	// maxMistakes is how many are told. Who has made more of them has made one that is
+	// everywhere.
+	maxMistakes = 100
 )
 
 // Read reads a configuration file. Settings that the file does not have have their
@@ -63,15 +66,32 @@ type reader struct {
 	file   *File
 	wrong  Errors
 	values int
+	ended  bool // by too much of something, which has been told
 }
 
 // errorf notes what is wrong at a node.
 func (r *reader) errorf(n *yaml.Node, path, format string, args ...any) {
-	e := &Error{text: strings.ReplaceAll(fmt.Sprintf(format, args...), "%", "%%"), at: position{n.Line, n.Column}}
+	text := fmt.Sprintf(format, args...)
+	switch {
+	case r.ended:
+		return
+	case len(r.wrong) == maxMistakes:
+		text, path, r.ended = "there are more mistakes from here on: correct these first", "", true
+	}
+	e := &Error{text: strings.ReplaceAll(shorten(text), "%", "%%"), at: r.file.within(position{n.Line, n.Column})}
 	if path != "" {
 		e.Paths = []string{path}
 	}
 	r.wrong = append(r.wrong, e)
+}
+
+// count counts a value at a node, and reports whether to go on.
+func (r *reader) count(n *yaml.Node) bool {
+	if r.values++; r.values > maxValues {
+		r.errorf(n, "", "the file has more than %d values, those counted that aliases repeat", maxValues)
+		r.ended = true
+	}
+	return !r.ended
 }
 
 // parse returns the top of the only document; nil when there is none.
@@ -79,6 +99,10 @@ func (r *reader) parse(data []byte) *yaml.Node {
 	top := &yaml.Node{Line: 1, Column: 1}
 	if len(data) > maxFile {
 		r.errorf(top, "", "the file is %d bytes long: %d are read at the most", len(data), maxFile)
+		return nil
+	}
+	if bytes.HasPrefix(data, []byte{0xFE, 0xFF}) || bytes.HasPrefix(data, []byte{0xFF, 0xFE}) {
+		r.errorf(top, "", "the file is UTF-16: save it as UTF-8")
 		return nil
 	}
 	d := yaml.NewDecoder(bytes.NewReader(data))
@@ -91,16 +115,24 @@ func (r *reader) parse(data []byte) *yaml.Node {
 		return nil
 	}
 	if err := d.Decode(&another); err == nil {
-		r.errorf(&another, "", "a second document begins here: a configuration is one document")
+		r.errorf(begin(&another), "", "a second document begins here: a configuration is one document")
 	} else if err != io.EOF {
 		r.syntaxError(err)
 	}
-	root := document.Content[0]
-	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+	root := begin(&document)
+	if root.Kind == yaml.DocumentNode || root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		r.errorf(top, "", "the file is empty: it needs listeners and clusters")
 		return nil
 	}
 	return root
+}
+
+// begin returns the top of a document; the document itself when there is nothing in it.
+func begin(document *yaml.Node) *yaml.Node {
+	if len(document.Content) == 0 {
+		return document
+	}
+	return document.Content[0]
 }
 
 // syntaxError notes that the file is no YAML.
@@ -110,20 +142,24 @@ func (r *reader) syntaxError(err error) {
 		r.errorf(&yaml.Node{Line: 1, Column: 1}, "", "this is not YAML: %v", err)
 		return
 	}
-	text := syntax.Message
-	at := yaml.Node{Line: min(max(syntax.Mark.Line, 1), len(r.file.lines)), Column: max(syntax.Mark.Column, 1)}
-	if line := r.file.lines[at.Line-1]; strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t") {
-		text += ": indent with spaces, not with tabs"
+	text, mark := syntax.Message, syntax.Mark
+	if mark.Index >= r.file.size && syntax.ContextMark.Line > 0 { // something never ends
+		text, mark = text+", "+syntax.ContextMsg+" that begins here", syntax.ContextMark
 	}
-	r.errorf(&at, "", "this is not YAML: %s", text)
+	at := r.file.within(position{mark.Line, mark.Column})
+	line := []rune(r.file.lines[at.line-1])
+	switch {
+	case at.column <= len(line) && line[at.column-1] == '\t':
+		text += ": indent with spaces, not with tabs"
+	case strings.Contains(string(line), "${"):
+		text += ": within { } and [ ], a value with ${…} must be in quotes"
+	}
+	r.errorf(&yaml.Node{Line: at.line, Column: at.column}, "", "this is not YAML: %s", text)
 }
 
 // value reads a node into a setting, or into all that is under a path.
 func (r *reader) value(n *yaml.Node, to reflect.Value, path string, depth int) {
-	if r.values++; r.values > maxValues {
-		if r.values == maxValues+1 {
-			r.errorf(n, path, "the file has more than %d values, those counted that aliases repeat", maxValues)
-		}
+	if !r.count(n) {
 		return
 	}
 	r.file.note(path, n)
@@ -132,11 +168,15 @@ func (r *reader) value(n *yaml.Node, to reflect.Value, path string, depth int) {
 	}
 	if depth++; depth > maxDepth {
 		r.errorf(n, path, "values are more than %d deep within each other: an alias may be within what it stands for", maxDepth)
+		r.ended = true
+		return
+	}
+	if n.Style&yaml.TaggedStyle != 0 && !strings.HasPrefix(n.Tag, "!!") {
+		r.errorf(n, path, "the tag %s has no meaning here: leave it out", n.Tag)
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		at := r.file.at[path] // of its key
-		r.errorf(&yaml.Node{Line: at.line, Column: at.column}, path, "has no value: give it one, or leave it out")
+		r.errorf(n, path, "has no value: give it one, or leave it out")
 		return
 	}
 	if to.Kind() == reflect.Pointer {
@@ -190,7 +230,7 @@ func (r *reader) named(n *yaml.Node, to reflect.Value, path string, depth int) {
 		return
 	}
 	to.Set(reflect.MakeMap(to.Type()))
-	for _, e := range r.entries(n, path) {
+	for _, e := range r.entries(n, path, depth) {
 		name := e.key.Value
 		if !IsName(name) {
 			r.errorf(e.key, path, "%q is not a name: it is made of letters, digits, - and _, 64 at the most", name)
@@ -225,7 +265,7 @@ func (r *reader) settings(n *yaml.Node, to reflect.Value, path string, depth int
 		r.errorf(n, path, "this is %s, and should be a group of settings: one of %s on each line", kinds[n.Kind], strings.Join(keysOf(to.Type()), ", "))
 		return
 	}
-	for _, e := range r.entries(n, path) {
+	for _, e := range r.entries(n, path, depth) {
 		key := e.key.Value
 		if path == "" && strings.HasPrefix(key, "x-") {
 			continue // a place for anchors
@@ -242,28 +282,58 @@ func (r *reader) settings(n *yaml.Node, to reflect.Value, path string, depth int
 
 // unknownKey notes that there is no such setting.
 func (r *reader) unknownKey(key *yaml.Node, group reflect.Type, path string) {
-	known := keysOf(group)
-	near := suggest.To(strings.ReplaceAll(strings.ToLower(key.Value), "_", "-"))
+	known, full := keysOf(group), join(path, inPath(key.Value))
+	word := strings.ReplaceAll(strings.ToLower(key.Value), "_", "-")
+	near := suggest.To(word)
 	for _, k := range known {
 		near.Compare(k)
 	}
 	if best := near.Best(); best != "" {
-		r.errorf(key, join(path, key.Value), "there is no such setting: did you mean %s?", best)
+		r.errorf(key, full, "there is no such setting: did you mean %s?", best)
 		return
 	}
-	r.errorf(key, join(path, key.Value), "there is no such setting here: there are %s", strings.Join(known, ", "))
+	here := "there are " + strings.Join(known, ", ")
+	if places := placesOf(reflect.TypeFor[Config](), word, ""); len(places) > 0 {
+		here = "it belongs in " + strings.Join(places, " or ")
+	}
+	r.errorf(key, full, "there is no such setting here: %s", here)
+}
+
+// placesOf returns the paths of the groups that have a setting, from a type on.
+func placesOf(t reflect.Type, key, path string) (places []string) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return placesOf(t.Elem(), key, path)
+	case reflect.Slice:
+		return placesOf(t.Elem(), key, path+"[]")
+	case reflect.Map:
+		return placesOf(t.Elem(), key, path+".NAME")
+	case reflect.Struct:
+		for i := range t.NumField() {
+			switch name, inline := keyOf(t.Field(i)); {
+			case name == key && path != "":
+				places = append(places, path)
+			case inline:
+				places = append(places, placesOf(t.Field(i).Type, key, path)...)
+			case name != "":
+				places = append(places, placesOf(t.Field(i).Type, key, join(path, name))...)
+			}
+		}
+	}
+	return places
 }
 
 // entry is one line of a mapping.
 type entry struct{ key, value *yaml.Node }
 
-// entries returns those of a mapping, each key once, with what it merges in (<<).
-func (r *reader) entries(n *yaml.Node, path string) (all []entry) {
+// entries returns those of a mapping, each key once, with what it merges in (<<). Its own
+// keys come before those, and the first one of several that are merged in.
+func (r *reader) entries(n *yaml.Node, path string, depth int) (all []entry) {
 	first := map[string]int{}
 	var merged []*yaml.Node
-	for i := 0; i+1 < len(n.Content); i += 2 {
+	for i := 0; i+1 < len(n.Content) && r.count(n.Content[i]); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		for key.Kind == yaml.AliasNode {
+		if key.Kind == yaml.AliasNode {
 			key = key.Alias
 		}
 		switch line, given := first[key.Value]; {
@@ -272,14 +342,14 @@ func (r *reader) entries(n *yaml.Node, path string) (all []entry) {
 		case key.Value == "<<" && key.Style == 0:
 			merged = append(merged, value)
 		case given:
-			r.errorf(key, join(path, key.Value), "is given twice: line %d has it, too", line)
+			r.errorf(key, join(path, inPath(key.Value)), "is given twice: line %d has it, too", line)
 		default:
 			first[key.Value] = key.Line
 			all = append(all, entry{key, value})
 		}
 	}
 	for _, m := range merged {
-		for _, e := range r.merged(m, path, 0) {
+		for _, e := range r.merged(m, path, depth+1) {
 			if _, given := first[e.key.Value]; !given {
 				first[e.key.Value] = e.key.Line
 				all = append(all, e)
@@ -291,26 +361,23 @@ func (r *reader) entries(n *yaml.Node, path string) (all []entry) {
 
 // merged returns what a merge key stands for.
 func (r *reader) merged(n *yaml.Node, path string, depth int) (all []entry) {
-	for n.Kind == yaml.AliasNode {
+	at := n
+	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
-	switch r.values++; {
-	case depth > maxDepth || r.values > maxValues:
-		r.errorf(n, path, "<< is more than %d deep within itself", maxDepth)
+	switch {
+	case !r.count(at):
+	case depth > maxDepth:
+		r.errorf(at, path, "<< is more than %d deep within itself", maxDepth)
+		r.ended = true
 	case n.Kind == yaml.SequenceNode:
 		for _, one := range n.Content {
 			all = append(all, r.merged(one, path, depth+1)...)
 		}
 	case n.Kind == yaml.MappingNode:
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if n.Content[i].Value == "<<" {
-				all = append(all, r.merged(n.Content[i+1], path, depth+1)...)
-			} else {
-				all = append(all, entry{n.Content[i], n.Content[i+1]})
-			}
-		}
+		return r.entries(n, path, depth)
 	default:
-		r.errorf(n, path, "<< wants a group of settings: << : *name")
+		r.errorf(at, path, "<< wants a group of settings, as in << : *name, and this is one value")
 	}
 	return all
 }
@@ -321,6 +388,24 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+// inPath returns a key as it stands in a path: in quotes, if it could be taken for a path
+// itself.
+func inPath(key string) string {
+	if IsName(key) {
+		return key
+	}
+	return shorten(strconv.Quote(key))
+}
+
+// shorten cuts off a text that is too long to be read.
+func shorten(text string) string {
+	const most = 1000
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // fieldOf returns the field of a struct for a key.
@@ -362,6 +447,9 @@ func (r *reader) scalar(n *yaml.Node, to reflect.Value, path string) {
 		r.errorf(n, path, "this is %s, and should be one value", kinds[n.Kind])
 		return
 	}
+	if to.Type() == reflect.TypeFor[Secret]() && !strings.HasPrefix(n.Value, secretFile) {
+		r.file.hide(n)
+	}
 	text, err := r.expand(n.Value)
 	if err != nil {
 		if strings.HasSuffix(path, ".broker-mapping-rule") {
@@ -374,6 +462,9 @@ func (r *reader) scalar(n *yaml.Node, to reflect.Value, path string) {
 		r.errorf(n, path, "%v", err)
 	}
 }
+
+// secretFile begins a secret that is in a file of its own.
+const secretFile = "file:"
 
 // set gives a setting the value that a text stands for.
 func (r *reader) set(to reflect.Value, text string) error {
@@ -420,7 +511,7 @@ func parseDuration(text string) (time.Duration, error) {
 
 // secret returns a secret, which may be in a file of its own.
 func (r *reader) secret(text string) (Secret, error) {
-	path, isFile := strings.CutPrefix(text, "file:")
+	path, isFile := strings.CutPrefix(text, secretFile)
 	if !isFile {
 		return Secret(text), nil
 	}
@@ -468,6 +559,26 @@ func (r *reader) expand(text string) (string, error) {
 		}
 		b.WriteString(text[:at] + value)
 		text = rest
+	}
+}
+
+// escape returns the text that expand makes another one of.
+func escape(text string) string {
+	var b strings.Builder
+	for {
+		at := strings.Index(text, "${")
+		if at < 0 {
+			b.WriteString(text)
+			return b.String()
+		}
+		inside, _, closed := strings.Cut(text[at+2:], "}")
+		name, _, _ := strings.Cut(inside, ":-")
+		b.WriteString(text[:at])
+		if closed && isVariable(name) || at > 0 && text[at-1] == '$' {
+			b.WriteByte('$')
+		}
+		b.WriteString("${")
+		text = text[at+2:]
 	}
 }
 

@@ -58,7 +58,18 @@ func nodeOf(v any) *yaml.Node {
 		panic(err) // settings are plain values
 	}
 	dropEmpty(&n)
+	escapeAll(&n)
 	return &n
+}
+
+// escapeAll keeps the reader from taking a part of a text for a variable.
+func escapeAll(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode {
+		n.Value = escape(n.Value)
+	}
+	for _, part := range n.Content {
+		escapeAll(part)
+	}
 }
 
 // dropEmpty leaves out settings that are empty text, empty lists or empty groups.

@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/suggest"
@@ -217,7 +219,7 @@ func (v *validator) upstreams(c *Cluster, t *Target, path string) {
 			v.wrong.Add(err, path)
 			continue
 		}
-		if why := v.isSelf(a, c.SNISuffix); why != "" {
+		if why := v.isSelf(a, c); why != "" {
 			v.wrong.addf(path, "%s is this proxy itself: it %s. Name the cluster's own bootstrap servers", upstream, why)
 		}
 	}
@@ -233,10 +235,18 @@ func trimAll(all []string) []string {
 
 // isSelf says why an upstream leads back to the proxy, as far as that can be seen without
 // looking names up; "" if it does not.
-func (v *validator) isSelf(a route.Address, suffix string) string {
+func (v *validator) isSelf(a route.Address, c *Cluster) string {
 	host := strings.ToLower(strings.TrimSuffix(a.Host, "."))
-	if suffix != "" && (host == suffix || strings.HasSuffix(host, "."+suffix)) {
+	if suffix := c.SNISuffix; suffix != "" && (host == suffix || strings.HasSuffix(host, "."+suffix)) {
 		return "is under the suffix " + suffix
+	}
+	if c.Names != nil {
+		if t := c.table(); t != nil && (host == t.Bootstrap() || t.CanExist(host)) {
+			return "is one of the names that clients see"
+		}
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" {
+		return ""
 	}
 	for _, l := range v.config.Listeners {
 		if l.listensOn(host, int(a.Port)) {
@@ -280,11 +290,15 @@ func CheckVia(via Secret) error {
 	}
 	u, err := url.Parse(string(via))
 	switch {
+	case via == "***":
+		return fmt.Errorf("*** stands where a secret is not shown: write the gate's address in its place")
+	case !strings.Contains(string(via), "://"):
+		return fmt.Errorf("this is not the address of a gate: write socks5://host:port or http://host:port")
 	case err != nil:
 		return fmt.Errorf("this is not the address of a gate: write socks5://user:password@host:port or http://user:password@host:port; in the user and the password, write %%40 for @, %%3A for : and %%2F for /")
 	case u.Scheme != "socks5" && u.Scheme != "socks5h" && u.Scheme != "http":
 		return fmt.Errorf("gates are socks5:// and http:// (HTTP CONNECT), not %q", u.Scheme+"://")
-	case u.Hostname() == "" || u.Port() == "":
+	case u.Hostname() == "" || !isPort(u.Port()) || u.Port() == "0":
 		return fmt.Errorf("the gate's address wants a host and a port: %s://host:port", u.Scheme)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("there is something behind the gate's port: write %s://host:port alone", u.Scheme)
@@ -380,8 +394,17 @@ func anyPort(address string) bool { return strings.HasSuffix(address, ":0") }
 
 // CheckBind checks an address to listen on.
 func CheckBind(address string) error {
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	host, port, err := net.SplitHostPort(address)
+	switch {
+	case err != nil || strings.ContainsFunc(host, unicode.IsSpace):
 		return fmt.Errorf("%q is not address:port: write 0.0.0.0:9092, or :9092, for all addresses", address)
+	case !isPort(port):
+		return fmt.Errorf("%q has no valid port: choose one from 1 to 65535, or 0 for any that is free", address)
 	}
 	return nil
+}
+
+func isPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil
 }

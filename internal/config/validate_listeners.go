@@ -3,8 +3,10 @@ package config
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,8 +77,11 @@ func (v *validator) ports(l *Listener, path func(string) string) {
 	if err := checkHost(p.AdvertisedHost); err != nil {
 		v.wrong.Add(err, path("ports.advertised-host"))
 	}
-	if p.FirstNodeID < 0 {
+	switch last := int64(p.FirstNodeID) + int64(p.Brokers.Len()) - 1; {
+	case p.FirstNodeID < 0:
 		v.wrong.addf(path("ports.first-node-id"), "%d is not a node id: they are 0 and above", p.FirstNodeID)
+	case last > math.MaxInt32:
+		v.wrong.addf(path("ports.first-node-id"), "the last port would be that of broker %d, and node ids end at %d", last, math.MaxInt32)
 	}
 	_, bindPort, _ := net.SplitHostPort(l.Bind)
 	switch port, _ := strconv.Atoi(bindPort); {
@@ -113,8 +118,8 @@ func (v *validator) listenerTLS(l *Listener, path func(string) string) {
 		if len(l.Certificates) > 0 {
 			v.wrong.refer([]string{path("plaintext"), path("certificates")}, "contradict each other: leave one of them out")
 		}
-		if m.Require {
-			v.wrong.refer([]string{path("plaintext"), path("client-certificates.require")}, "contradict each other: there are certificates with TLS alone")
+		if m.Require || m.CACerts != "" || len(m.CRL) > 0 {
+			v.wrong.refer([]string{path("plaintext"), path("client-certificates")}, "contradict each other: there are certificates with TLS alone")
 		}
 		return
 	}
@@ -230,14 +235,81 @@ func (v *validator) clashes(listener int, names, told []string) []string {
 		}
 		byBootstrap[t.Bootstrap()], byTemplate[t.Template()] = name, name
 	}
+	type owner struct{ name, digits string }
+	twice := map[string]map[bool]owner{} // by what two templates have in common
 	for _, name := range names {
-		if t := tables[name]; t != nil {
-			if other := templateOf(t.Bootstrap(), byTemplate); other != "" && other != name {
-				clash(other, name, t.Bootstrap())
+		t := tables[name]
+		if t == nil {
+			continue
+		}
+		if other := templateOf(t.Bootstrap(), byTemplate); other != "" && other != name {
+			clash(other, name, t.Bootstrap())
+		}
+		for _, n := range numbersIn(t.Template()) {
+			if other := twice[n.both][!n.before]; other.name != "" {
+				numbers := []string{other.digits, n.digits}
+				if n.before {
+					slices.Reverse(numbers)
+				}
+				first := strings.Replace(n.both, idPlace, numbers[0], 1)
+				clash(other.name, name, strings.Replace(first, idPlace, numbers[1], 1))
+			}
+			if twice[n.both] == nil {
+				twice[n.both] = map[bool]owner{}
+			}
+			twice[n.both][n.before] = owner{name, n.digits}
+		}
+		v.rule(name, names, clash)
+	}
+	return told
+}
+
+// rule finds clusters whose names a cluster's rule gives to its own brokers.
+func (v *validator) rule(name string, names []string, clash func(a, b, what string)) {
+	text := v.config.Clusters[name].BrokerMappingRule
+	for _, other := range names {
+		suffix := v.config.Clusters[other].SNISuffix
+		if other == name || suffix == "" || !strings.HasSuffix(strings.ToLower(text), "."+suffix) {
+			continue
+		}
+		rule, err := ParseRule(text)
+		if rule == nil || err != nil {
+			return // which has been said
+		}
+		for _, what := range []string{"bootstrap." + suffix, "b0." + suffix} {
+			if rule.CanMake(what) {
+				clash(other, name, what+" (by the broker-mapping-rule of "+name+")")
+				break
 			}
 		}
 	}
-	return told
+}
+
+// idPlace is what stands for the node id in a broker's name.
+const idPlace = "{id}"
+
+// number is a number that is part of a template. Two templates have a name in common if each
+// has a number where the other one has the node id, and they are the same otherwise.
+type number struct {
+	digits string
+	both   string // the template with {id} in the place of the number, too
+	before bool   // the number is before the node id
+}
+
+// numbersIn returns the numbers in a template that can be node ids.
+func numbersIn(template string) (all []number) {
+	id := strings.Index(template, idPlace)
+	for begin := 0; begin < len(template); begin++ {
+		end := begin
+		for end < len(template) && '0' <= template[end] && template[end] <= '9' {
+			end++
+		}
+		if digits := template[begin:end]; digits == "0" || digits != "" && digits[0] != '0' {
+			all = append(all, number{digits, template[:begin] + idPlace + template[end:], begin < id})
+		}
+		begin = end
+	}
+	return all
 }
 
 // table returns an empty table of routes of a cluster; nil when its names are wrong.
@@ -283,6 +355,9 @@ func (v *validator) addresses() {
 		if err != nil {
 			return
 		}
+		if port = strings.TrimLeft(port, "0"); port == "" {
+			port = "0" // the system chooses
+		}
 		for _, other := range byPort[port] {
 			if same := sameHost(other.host, host); same && port != "0" || host == other.host && path != "admin.bind" {
 				v.wrong.refer([]string{path}, fmt.Sprintf("%s is listened on already, by %%s: choose another port", strings.ReplaceAll(address, "%", "%%")), other.path)
@@ -318,7 +393,16 @@ func (v *validator) addresses() {
 
 // sameHost reports whether sockets of one port at these hosts exclude each other.
 func sameHost(a, b string) bool {
-	return a == b || isAny(a) || isAny(b)
+	return a == b || isAny(a) || isAny(b) || addressOf(a) == addressOf(b) && addressOf(a).IsValid()
+}
+
+// addressOf returns the address that a host certainly is; none when it is a name.
+func addressOf(host string) netip.Addr {
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	addr, _ := netip.ParseAddr(host)
+	return addr.Unmap()
 }
 
 func isAny(host string) bool {
@@ -337,6 +421,9 @@ func (v *validator) routesFiles() {
 		}
 		for _, path := range slices.Sorted(maps.Keys(files)) {
 			file := files[path]
+			if file != "" {
+				file = filepath.Clean(file)
+			}
 			if other := first[file]; file != "" && other != "" {
 				v.wrong.refer([]string{path}, strings.ReplaceAll(file, "%", "%%")+" is that of %s, too: each needs a file of its own", other)
 			}

@@ -84,6 +84,10 @@ func (r *Rule) canMake(name string) bool {
 	return r.names.canBe(name)
 }
 
+// CanMake reports whether the rule can give a name, to some host. It is never false for one
+// that it can give, but may be true for one that it cannot.
+func (r *Rule) CanMake(name string) bool { return r.canMake(normalize(name)) }
+
 // OutsideError says that a rule gives no name under the suffix.
 type OutsideError struct {
 	Rule   *Rule

@@ -32,13 +32,20 @@ func (l *Listener) Addresses() []string {
 	return all
 }
 
+// port returns the port of the bind address; 0 when it has none.
+func (l *Listener) port() int {
+	_, port, _ := net.SplitHostPort(l.Bind)
+	n, _ := strconv.Atoi(port)
+	return n
+}
+
 // Served returns the names of the clusters that a listener serves, in order.
 func (c *Config) Served(l *Listener) []string {
 	switch {
 	case l.Ports != nil:
 		return []string{l.Ports.Cluster}
 	case len(l.Clusters) > 0:
-		return slices.Sorted(slices.Values(l.Clusters))
+		return slices.Compact(slices.Sorted(slices.Values(l.Clusters)))
 	}
 	return slices.Sorted(maps.Keys(c.Clusters))
 }

@@ -16,7 +16,13 @@ func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 // Show returns the configuration as a file: every setting that is in force, with secrets as
 // ***. What has no value, such as a group of settings that was not given, is left out.
 func (c *Config) Show() ([]byte, error) {
-	return encode(nodeOf(c.withDefaults()))
+	n := nodeOf(c.withDefaults())
+	each(get(n, "clusters"), func(c *yaml.Node) {
+		if get(c, "targets") != nil { // these are theirs
+			drop(c, keysOf(reflect.TypeFor[Target]()))
+		}
+	})
+	return encode(n)
 }
 
 // Short returns the configuration as a file that has only what differs from the defaults.
@@ -48,8 +54,10 @@ func (c *Config) withDefaults() *Config {
 	return &full
 }
 
-// hasPort reports whether a cluster has an advertised port of its own.
-func (c *Config) hasPort(cluster string) bool { return c.Clusters[cluster].AdvertisedPort != 0 }
+// hasPort reports whether there is a cluster with an advertised port of its own.
+func (c *Config) hasPort(cluster string) bool {
+	return c.Clusters[cluster] != nil && c.Clusters[cluster].AdvertisedPort != 0
+}
 
 // nodeOf returns a value as YAML, without what is empty and has no meaning.
 func nodeOf(v any) *yaml.Node {
@@ -132,6 +140,15 @@ func get(n *yaml.Node, key string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+// drop takes keys out of a mapping.
+func drop(n *yaml.Node, keys []string) {
+	for i := len(n.Content) - 2; i >= 0; i -= 2 {
+		if slices.Contains(keys, n.Content[i].Value) {
+			n.Content = slices.Delete(n.Content, i, i+2)
+		}
+	}
 }
 
 // each calls f for the items of a list, or the values of a mapping.

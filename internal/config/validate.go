@@ -258,11 +258,10 @@ func (v *validator) isSelf(a route.Address, c *Cluster) string {
 
 // listensOn reports whether a host, an address or localhost, is certainly the listener's.
 func (l *Listener) listensOn(host string, port int) bool {
-	bindHost, bindPort, err := net.SplitHostPort(l.Bind)
-	isBroker := l.Ports != nil && l.Ports.Brokers.First <= port && port <= l.Ports.Brokers.Last
-	if err != nil || bindPort != fmt.Sprint(port) && !isBroker {
+	if l.port() != port && (l.Ports == nil || !l.Ports.Brokers.has(port)) {
 		return false
 	}
+	bindHost, _, _ := net.SplitHostPort(l.Bind)
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}

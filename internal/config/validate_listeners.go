@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"kafka-sni-proxy/internal/route"
@@ -83,13 +82,12 @@ func (v *validator) ports(l *Listener, path func(string) string) {
 	case last > math.MaxInt32:
 		v.wrong.addf(path("ports.first-node-id"), "the last port would be that of broker %d, and node ids end at %d", last, math.MaxInt32)
 	}
-	_, bindPort, _ := net.SplitHostPort(l.Bind)
-	switch port, _ := strconv.Atoi(bindPort); {
+	switch port := l.port(); {
 	case p.Brokers == PortRange{}:
 		v.wrong.addf(path("ports.brokers"), "required: the ports of the brokers, first and last, such as 9193-9292")
 	case p.Brokers.Len() > maxPorts:
 		v.wrong.addf(path("ports.brokers"), "%s are %d ports: %d are possible", p.Brokers, p.Brokers.Len(), maxPorts)
-	case p.Brokers.First <= port && port <= p.Brokers.Last:
+	case p.Brokers.has(port):
 		v.wrong.refer([]string{path("ports.brokers")}, fmt.Sprintf("%s has %d in it, where clients bootstrap (%%s): choose another range", p.Brokers, port), path("bind"))
 	}
 }
@@ -375,8 +373,8 @@ func (v *validator) addresses() {
 		add(ListenerPath(i, "bind"), l.Bind)
 	}
 	for i, l := range v.config.Listeners {
-		if l.Ports == nil || l.Ports.Brokers.Len() > maxPorts {
-			continue
+		if l.Ports == nil || l.Ports.Brokers.Len() > maxPorts || l.Ports.Brokers.has(l.port()) {
+			continue // what has been said is enough
 		}
 		before := len(v.wrong)
 		for _, address := range l.Addresses()[1:] {
@@ -420,16 +418,15 @@ func (v *validator) routesFiles() {
 			files[ClusterPath(name, "targets."+target+".routes-file")] = t.RoutesFile
 		}
 		for _, path := range slices.Sorted(maps.Keys(files)) {
-			file := files[path]
-			if file != "" {
-				file = filepath.Clean(file)
+			if files[path] == "" {
+				continue
 			}
-			if other := first[file]; file != "" && other != "" {
-				v.wrong.refer([]string{path}, strings.ReplaceAll(file, "%", "%%")+" is that of %s, too: each needs a file of its own", other)
+			file := filepath.Clean(files[path])
+			if other := first[file]; other != "" {
+				v.wrong.refer([]string{path}, strings.ReplaceAll(files[path], "%", "%%")+" is that of %s, too: each needs a file of its own", other)
+				continue
 			}
-			if first[file] == "" {
-				first[file] = path
-			}
+			first[file] = path
 		}
 	}
 }

@@ -90,6 +90,9 @@ func (r PortRange) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last
 // Len returns how many ports are in the range.
 func (r PortRange) Len() int { return r.Last - r.First + 1 }
 
+// has reports whether a port is in the range.
+func (r PortRange) has(port int) bool { return r.First <= port && port <= r.Last }
+
 // Network is a network of IP addresses, written as 10.0.0.0/8, or one address.
 type Network struct{ netip.Prefix }
 

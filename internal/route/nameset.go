@@ -5,6 +5,7 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // nameSet is the set of names that a rule can give, or a larger one. It is a
@@ -151,8 +152,9 @@ func loosen(re *syntax.Regexp) *syntax.Regexp {
 	return &is
 }
 
-// lowerClass adds the lower case of what is in a class, as far as it can be in a
-// name: "A" to "Z", and two letters whose lower case is ASCII.
+// lowerClass returns a class with the lower case of what is in it, as far as that can be in
+// a name: "A" to "Z", and two letters whose lower case is ASCII. What is not ASCII is left
+// out: writing out a class that has it, such as [^.], takes milliseconds.
 func lowerClass(class []rune) []rune {
 	class = slices.Clone(class)
 	for i, n := 0, len(class); i < n; i += 2 {
@@ -166,7 +168,13 @@ func lowerClass(class []rune) []rune {
 			}
 		}
 	}
-	return class
+	ascii := class[:0]
+	for i := 0; i < len(class); i += 2 {
+		if class[i] <= unicode.MaxASCII {
+			ascii = append(ascii, class[i], min(class[i+1], unicode.MaxASCII))
+		}
+	}
+	return ascii
 }
 
 // canBe reports whether a name is in the set. The table takes the final dot off

@@ -107,8 +107,8 @@ func (c *configuration) validate() {
 	}
 }
 
-// goWithConfig are the flags that may be given beside --config: they are of the process.
-var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true}
+// goWithConfig are the flags that may be given beside --config: they are no settings.
+var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true}
 
 // checkFlagsWithConfig finds flags and variables that do not go with --config.
 func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {

@@ -77,7 +77,7 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
 
-	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, and settings for a Java client, into the current directory, and exit")
+	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, or for all names of --config, and settings for a Java client, into the current directory, and exit")
 	fs.BoolVar(&f.force, "force", false, "with --generate-certs: replace files that exist")
 	fs.BoolP("help", "h", false, "show this help, and exit")
 	fs.BoolP("version", "v", false, "show the version, and exit")

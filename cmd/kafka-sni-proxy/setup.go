@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -69,7 +70,10 @@ func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
 // load is prepare without sockets.
 func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	s := &setup{config: c, clusters: map[string]*clusterPart{}}
-	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName}
+	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, generate: "--config " + a.file}
+	if a.file == "" {
+		l.generate = "--sni-suffix " + cmp.Or(c.Clusters[config.DefaultCluster].SNISuffix, "<domain>")
+	}
 	for name, cl := range c.Clusters {
 		if part := before.cluster(name); part != nil && reflect.DeepEqual(part.config, cl) && before.sameForClusters(c) {
 			s.clusters[name] = part

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -114,7 +113,8 @@ func (f *clusterFiles) tlsConfig() *tls.Config {
 // loader reads the files that a configuration names.
 type loader struct {
 	mistakes
-	name func(path string) string // of a setting, in the log
+	name     func(path string) string // of a setting, in the log
+	generate string                   // flags that go with --generate-certs
 }
 
 // listener reads a listener's files. covers are the names that its certificates should be
@@ -198,11 +198,7 @@ func (l *loader) shownToClients(path string, pair config.KeyPair, covers []strin
 	})
 	switch err := s.Load(); {
 	case errors.Is(err, fs.ErrNotExist):
-		suffix := "<domain>"
-		if len(covers) > 0 {
-			_, suffix, _ = strings.Cut(covers[0], ".")
-		}
-		l.add(fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy --sni-suffix %s --generate-certs", err, cmp.Or(suffix, "<domain>")), path)
+		l.add(fmt.Errorf("%w: say where your certificate is, or make one here with kafka-sni-proxy %s --generate-certs", err, l.generate), path)
 	case err != nil:
 		l.add(err, path)
 	}

@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,6 +25,11 @@ type GenerateOptions struct {
 	// and without dots at its ends. The server certificate is for it and for
 	// every name one label below it.
 	Suffix string
+	// Names are what the server certificate is for instead of Suffix: host names, also
+	// with a wildcard, and IP addresses.
+	Names []string
+	// Bootstrap is the host that clients bootstrap from. "": bootstrap.<Suffix>.
+	Bootstrap string
 	// Port is the port that clients are told to connect to.
 	Port int
 	// Force replaces files that exist.
@@ -81,12 +88,13 @@ func generate(o GenerateOptions) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the certificate authority: %w", err)
 	}
+	names, addresses := o.serverNames()
 	server, err := issue(ca, x509.Certificate{
 		NotBefore: notBefore, NotAfter: notAfter,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{o.Suffix, "*." + o.Suffix, "localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames:    names,
+		IPAddresses: addresses,
 	}, "kafka-sni-proxy server")
 	if err != nil {
 		return nil, fmt.Errorf("making the server certificate: %w", err)
@@ -106,7 +114,7 @@ func generate(o GenerateOptions) ([]File, error) {
 		{Name: "ca_key.pem", Secret: true, content: ca.keyPEM,
 			Purpose: "its key: signs further certificates; not needed to run, keep it elsewhere"},
 		{Name: "server.pem", NotAfter: notAfter, content: server.certPEM,
-			Purpose: fmt.Sprintf("the proxy's certificate: %s, *.%s, localhost", o.Suffix, o.Suffix)},
+			Purpose: "the proxy's certificate: " + strings.Join(names, ", ")},
 		{Name: "server_key.pem", Secret: true, content: server.keyPEM,
 			Purpose: "its key"},
 		{Name: "client.pem", NotAfter: notAfter, content: client.certPEM,
@@ -116,6 +124,24 @@ func generate(o GenerateOptions) ([]File, error) {
 		{Name: "client.properties", Secret: true, NotAfter: notAfter, content: clientProperties(o, ca, client),
 			Purpose: "settings of a Java client: all it needs is inside, its certificate and key too"},
 	}, nil
+}
+
+// serverNames are what the server certificate is for.
+func (o *GenerateOptions) serverNames() (names []string, addresses []net.IP) {
+	all := o.Names
+	if len(all) == 0 {
+		all = []string{o.Suffix, "*." + o.Suffix}
+	}
+	addresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	for _, name := range append(slices.Clone(all), "localhost") {
+		switch ip := net.ParseIP(name); {
+		case ip != nil:
+			addresses = append(addresses, ip)
+		case !slices.Contains(names, name):
+			names = append(names, name)
+		}
+	}
+	return names, addresses
 }
 
 // authority is a certificate that was issued, with its key.
@@ -180,10 +206,10 @@ func issue(parent *authority, template x509.Certificate, name string) (*authorit
 func clientProperties(o GenerateOptions, ca, client *authority) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# TLS settings for Java clients of kafka-sni-proxy, for example
-#   kafka-topics.sh --bootstrap-server bootstrap.%[1]s:%[2]d --command-config client.properties --list
+#   kafka-topics.sh --bootstrap-server %[1]s:%[2]d --command-config client.properties --list
 # This file contains a private key.
 
-bootstrap.servers=bootstrap.%[1]s:%[2]d
+bootstrap.servers=%[1]s:%[2]d
 
 # When the cluster wants a login, as Confluent Cloud does, take SASL_SSL instead
 # and fill in the two lines below it.
@@ -201,7 +227,7 @@ ssl.truststore.certificates=%[3]s
 ssl.keystore.type=PEM
 ssl.keystore.certificate.chain=%[4]s
 ssl.keystore.key=%[5]s
-`, o.Suffix, o.Port, propertyValue(ca.certPEM), propertyValue(client.certPEM), propertyValue(client.keyPEM))
+`, cmp.Or(o.Bootstrap, "bootstrap."+o.Suffix), o.Port, propertyValue(ca.certPEM), propertyValue(client.certPEM), propertyValue(client.keyPEM))
 	return []byte(b.String())
 }
 

@@ -50,6 +50,41 @@ func (c *Config) Served(l *Listener) []string {
 	return slices.Sorted(maps.Keys(c.Clusters))
 }
 
+// CertificateNames returns what one certificate has to be for, so that it covers all names
+// that clients of the listeners with TLS ask for: host names, with wildcards, and addresses;
+// and those of them that no wildcard can cover.
+func (c *Config) CertificateNames() (names, uncovered []string) {
+	add := func(all *[]string, name string) {
+		if !slices.Contains(*all, name) {
+			*all = append(*all, name)
+		}
+	}
+	for _, l := range c.Listeners {
+		switch {
+		case l.Plaintext:
+			continue
+		case l.Ports != nil:
+			add(&names, l.Ports.AdvertisedHost)
+			continue
+		}
+		for _, name := range c.Served(l) {
+			cl := c.Clusters[name]
+			if cl.Names == nil {
+				add(&names, cl.SNISuffix)
+				add(&names, "*."+cl.SNISuffix)
+				continue
+			}
+			add(&names, cl.Names.Bootstrap)
+			if first, domain, _ := strings.Cut(cl.Names.Broker, "."); strings.Contains(first, "{id}") {
+				add(&names, "*."+domain)
+			} else {
+				add(&uncovered, cl.Names.Broker)
+			}
+		}
+	}
+	return names, uncovered
+}
+
 // NamesOf returns the bootstrap name and the name of broker 0 by which clients see a
 // cluster; none when it has no names.
 func (c *Cluster) NamesOf() []string {

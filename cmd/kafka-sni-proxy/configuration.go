@@ -20,6 +20,7 @@ type configuration struct {
 	warnings []string
 	// text says what is wrong with a setting, in terms of where it was written.
 	text func(*config.Error) string
+	file *config.File // nil for flags
 }
 
 // configuration returns what the flags, or the file that they name, say now.
@@ -73,9 +74,9 @@ func readConfiguration(path string, stdin io.Reader) *configuration {
 	name, data, err := path, []byte(nil), error(nil)
 	if path == standardInput {
 		name = "standard input"
-		data, err = io.ReadAll(stdin)
+		data, err = io.ReadAll(io.LimitReader(stdin, config.MaxFile+1))
 	} else {
-		data, err = os.ReadFile(path)
+		data, err = readFile(path)
 	}
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -83,12 +84,22 @@ func readConfiguration(path string, stdin io.Reader) *configuration {
 		}
 		return &configuration{config: config.New(), wrong: usageErrors{err}, text: (*config.Error).Error}
 	}
-	parsed, file, wrong := config.Read(name, data, config.Env{Lookup: os.LookupEnv, ReadFile: os.ReadFile})
-	c := &configuration{config: parsed, text: file.Text}
+	parsed, file, wrong := config.Read(name, data, config.Env{Lookup: os.LookupEnv, ReadFile: readFile})
+	c := &configuration{config: parsed, text: file.Text, file: file}
 	for _, e := range wrong {
 		c.wrong = append(c.wrong, errors.New(file.Text(e)))
 	}
 	return c
+}
+
+// readFile reads a file, or as much of it as shows that it is too long to be one of ours.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, config.MaxFile+1))
 }
 
 // validate looks at the values. When the form is wrong already, what is missing may be there
@@ -98,6 +109,8 @@ func (c *configuration) validate() {
 		return
 	}
 	wrong, warnings := c.config.Validate()
+	c.file.Sort(wrong)
+	c.file.Sort(warnings)
 	for _, e := range wrong {
 		c.wrong = append(c.wrong, errors.New(inFileTerms(c.text(e))))
 	}

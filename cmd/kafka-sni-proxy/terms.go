@@ -37,7 +37,8 @@ func (a *app) inTerms(text string) string {
 	return inFileTerms(text)
 }
 
-var flagInText = regexp.MustCompile(`--[a-z][a-z-]*[a-z]`)
+// flagInText is a flag in a text, or a whole command with flags, which stays as it is.
+var flagInText = regexp.MustCompile(`kafka-sni-proxy( --[a-z-]+( [^\s-]\S*)?)+|--[a-z][a-z-]*[a-z]`)
 
 func inFileTerms(text string) string {
 	return flagInText.ReplaceAllStringFunc(text, func(flag string) string {

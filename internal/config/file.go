@@ -2,8 +2,10 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -73,11 +75,8 @@ func (f *File) noteKey(path string, key *yaml.Node) {
 // Text says what is wrong, where, and shows the line. What is missing is shown where it
 // should be: at the settings that it belongs to.
 func (f *File) Text(e *Error) string {
-	at := e.at
-	for i := 0; at == (position{}) && i < len(e.Paths); i++ {
-		at = f.find(e.Paths[i])
-	}
-	text := e.Error()
+	at := f.placeOf(e)
+	text := shorten(printable(e.Error()), maxText)
 	if at == (position{}) || at.line > len(f.lines) {
 		return f.name + ": " + text
 	}
@@ -86,6 +85,23 @@ func (f *File) Text(e *Error) string {
 		return text
 	}
 	return text + "\n" + f.excerpt(at)
+}
+
+// placeOf returns where something is wrong.
+func (f *File) placeOf(e *Error) position {
+	at := e.at
+	for i := 0; at == (position{}) && i < len(e.Paths); i++ {
+		at = f.find(e.Paths[i])
+	}
+	return at
+}
+
+// Sort brings what is wrong into the order of the file.
+func (f *File) Sort(all Errors) {
+	slices.SortStableFunc(all, func(a, b *Error) int {
+		x, y := f.placeOf(a), f.placeOf(b)
+		return cmp.Or(cmp.Compare(x.line, y.line), cmp.Compare(x.column, y.column))
+	})
 }
 
 // find returns where a setting is, or else what it is in.
@@ -133,9 +149,14 @@ func (f *File) mask(text string) string {
 		text = strings.ReplaceAll(text, secret, "***")
 	}
 	text = password.ReplaceAllString(text, "${1}***@")
+	return printable(text)
+}
+
+// printable returns a text in one line, without what a terminal would obey.
+func printable(text string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
-		case c == '\t':
+		case c == '\t', c == '\n':
 			return ' '
 		case !unicode.IsPrint(c):
 			return '?'

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -27,9 +26,9 @@ type Env struct {
 }
 
 const (
-	// maxFile is the longest file that is read, in bytes. One with 1 000 clusters has about
+	// MaxFile is the longest file that is read, in bytes. One with 1 000 clusters has about
 	// 300 KiB.
-	maxFile = 4 << 20
+	MaxFile = 4 << 20
 	// maxValues is how many values a file may have, those counted again that aliases repeat.
 	maxValues = 500_000
 	// maxDepth is how deep they may be within each other.
@@ -54,9 +53,7 @@ func Read(name string, data []byte, env Env) (*Config, *File, Errors) {
 	if root := r.parse(data); root != nil {
 		r.value(root, reflect.ValueOf(c).Elem(), "", 0)
 	}
-	slices.SortStableFunc(r.wrong, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.at.column, b.at.column))
-	})
+	r.file.Sort(r.wrong)
 	return c, r.file, r.wrong
 }
 
@@ -78,7 +75,7 @@ func (r *reader) errorf(n *yaml.Node, path, format string, args ...any) {
 	case len(r.wrong) == maxMistakes:
 		text, path, r.ended = "there are more mistakes from here on: correct these first", "", true
 	}
-	e := &Error{text: strings.ReplaceAll(shorten(text), "%", "%%"), at: r.file.within(position{n.Line, n.Column})}
+	e := &Error{text: strings.ReplaceAll(shorten(text, maxText), "%", "%%"), at: r.file.within(position{n.Line, n.Column})}
 	if path != "" {
 		e.Paths = []string{path}
 	}
@@ -97,8 +94,8 @@ func (r *reader) count(n *yaml.Node) bool {
 // parse returns the top of the only document; nil when there is none.
 func (r *reader) parse(data []byte) *yaml.Node {
 	top := &yaml.Node{Line: 1, Column: 1}
-	if len(data) > maxFile {
-		r.errorf(top, "", "the file is %d bytes long: %d are read at the most", len(data), maxFile)
+	if len(data) > MaxFile {
+		r.errorf(top, "", "the file is longer than %d bytes: is it the right one?", MaxFile)
 		return nil
 	}
 	if bytes.HasPrefix(data, []byte{0xFE, 0xFF}) || bytes.HasPrefix(data, []byte{0xFF, 0xFE}) {
@@ -172,7 +169,7 @@ func (r *reader) value(n *yaml.Node, to reflect.Value, path string, depth int) {
 		return
 	}
 	if n.Style&yaml.TaggedStyle != 0 && !strings.HasPrefix(n.Tag, "!!") {
-		r.errorf(n, path, "the tag %s has no meaning here: leave it out", n.Tag)
+		r.errorf(n, path, "the tag %q has no meaning here: leave it out", n.Tag)
 		return
 	}
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
@@ -288,18 +285,27 @@ func (r *reader) unknownKey(key *yaml.Node, group reflect.Type, path string) {
 	for _, k := range known {
 		near.Compare(k)
 	}
-	if best := near.Best(); best != "" {
+	best, short := near.Best(), strings.TrimSuffix(strings.TrimSuffix(word, "-timeout"), "-bytes")
+	forms := []string{word, short, strings.TrimPrefix(short, "max-")} // the flag is idle-timeout, and the setting idle
+	for _, form := range forms {
+		if slices.Contains(known, form) {
+			best = form
+		}
+	}
+	if best != "" {
 		r.errorf(key, full, "there is no such setting: did you mean %s?", best)
 		return
 	}
-	here := "there are " + strings.Join(known, ", ")
-	if places := placesOf(reflect.TypeFor[Config](), word, ""); len(places) > 0 {
-		here = "it belongs in " + strings.Join(places, " or ")
+	for _, form := range forms {
+		if places := placesOf(reflect.TypeFor[Config](), form, ""); len(places) > 0 {
+			r.errorf(key, full, "there is no such setting here: did you mean %s?", strings.Join(places, " or "))
+			return
+		}
 	}
-	r.errorf(key, full, "there is no such setting here: %s", here)
+	r.errorf(key, full, "there is no such setting here: there are %s", strings.Join(known, ", "))
 }
 
-// placesOf returns the paths of the groups that have a setting, from a type on.
+// placesOf returns the paths of the settings that have a key, in groups from a type on.
 func placesOf(t reflect.Type, key, path string) (places []string) {
 	switch t.Kind() {
 	case reflect.Pointer:
@@ -312,7 +318,7 @@ func placesOf(t reflect.Type, key, path string) (places []string) {
 		for i := range t.NumField() {
 			switch name, inline := keyOf(t.Field(i)); {
 			case name == key && path != "":
-				places = append(places, path)
+				places = append(places, join(path, name))
 			case inline:
 				places = append(places, placesOf(t.Field(i).Type, key, path)...)
 			case name != "":
@@ -396,12 +402,14 @@ func inPath(key string) string {
 	if IsName(key) {
 		return key
 	}
-	return shorten(strconv.Quote(key))
+	return shorten(strconv.Quote(key), 80)
 }
 
+// maxText is how much is told of one mistake, in bytes.
+const maxText = 1000
+
 // shorten cuts off a text that is too long to be read.
-func shorten(text string) string {
-	const most = 1000
+func shorten(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
@@ -520,7 +528,7 @@ func (r *reader) secret(text string) (Secret, error) {
 	case err != nil:
 		return "", fmt.Errorf("the secret's file cannot be read: %w", err)
 	case len(content) > maxSecret:
-		return "", fmt.Errorf("the secret's file %s is %d bytes long: that is no secret", path, len(content))
+		return "", fmt.Errorf("the secret's file %s is longer than %d bytes: that is no secret", path, maxSecret)
 	}
 	secret := strings.TrimRight(string(content), "\r\n")
 	if secret == "" {

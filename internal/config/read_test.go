@@ -45,6 +45,7 @@ func told(text string) (wrong, warnings []string) {
 		return wrong, nil
 	}
 	bad, doubtful := c.Validate()
+	f.Sort(bad)
 	for _, e := range bad {
 		wrong = append(wrong, f.Text(e))
 	}
@@ -69,13 +70,15 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"UTF-16", "\xff\xfel\x00", "p.yaml:1:1: the file is UTF-16: save it as UTF-8"},
 		{"Latin-1", "log: {level: \"\xe4\"}", "this is not YAML: "},
 		{"two documents", "log: {level: info}\n---\nlog: {}\n", "p.yaml:3:1: a second document begins here: a configuration is one document"},
-		{"too long", strings.Repeat("#", maxFile+1), "p.yaml:1:1: the file is 4194305 bytes long: 4194304 are read at the most"},
+		{"too long", strings.Repeat("#", MaxFile+1), "p.yaml:1:1: the file is longer than 4194304 bytes: is it the right one?"},
 
 		{"typing error", "log: {levle: info}", "p.yaml:1:7: log.levle: there is no such setting: did you mean level?\n      | log: {levle: info}\n      |       ^"},
 		{"underscore", "clusters: {a: {sni_suffix: x}}", "p.yaml:1:16: clusters.a.sni_suffix: there is no such setting: did you mean sni-suffix?"},
 		{"capitals", "clusters: {a: {SNI-Suffix: x}}", "clusters.a.SNI-Suffix: there is no such setting: did you mean sni-suffix?"},
-		{"elsewhere", "upstream: [x]", "p.yaml:1:1: upstream: there is no such setting here: it belongs in clusters.NAME or clusters.NAME.targets.NAME"},
-		{"elsewhere in a list", "certificates: []", "certificates: there is no such setting here: it belongs in listeners[]"},
+		{"elsewhere", "upstream: [x]", "p.yaml:1:1: upstream: there is no such setting here: did you mean clusters.NAME.upstream or clusters.NAME.targets.NAME.upstream?"},
+		{"elsewhere in a list", "certificates: []", "certificates: there is no such setting here: did you mean listeners[].certificates?"},
+		{"as the flag", "timeouts: {idle-timeout: 1m}", "timeouts.idle-timeout: there is no such setting: did you mean idle?"},
+		{"as the flag, elsewhere", "max-frame-bytes: 1", "max-frame-bytes: there is no such setting here: did you mean limits.max-frame?"},
 		{"nowhere", "log: {colour: red}", "log.colour: there is no such setting here: there are level, format"},
 		{"x- below the top", "log: {x-level: info}", "log.x-level: there is no such setting"},
 		{"key that looks like a path", "log: {a.b: 1}", "log.\"a.b\": there is no such setting"},
@@ -111,7 +114,7 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"name of a cluster", "clusters: {a.b: {}}", "p.yaml:1:12: clusters: \"a.b\" is not a name: it is made of letters, digits, - and _, 64 at the most"},
 		{"long name", "clusters: {" + strings.Repeat("n", 65) + ": {}}", "is not a name"},
 		{"name of a target", "clusters: {a: {targets: {'': {}}}}", "clusters.a.targets: \"\" is not a name"},
-		{"tag", "log: !env LEVEL", "log: the tag !env has no meaning here: leave it out"},
+		{"tag", "log: !env LEVEL", "log: the tag \"!env\" has no meaning here: leave it out"},
 
 		{"variable that is not set", "log: {level: '${NO}'}", "p.yaml:1:14: log.level: the environment variable NO is not set: set it, or write ${NO:-default}"},
 		{"variable in a rule", "clusters: {a: {broker-mapping-rule: '(?P<n>.)::${n}'}}", "the environment variable n is not set: set it, or write ${n:-default}; if a group of the rule is meant, write $${…}"},
@@ -119,7 +122,7 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"variable that holds nothing", "timeouts: {idle: '${EMPTY}'}", "timeouts.idle: \"\" is not a duration"},
 		{"no file of a secret", "clusters: {a: {via: 'file:/no'}}", "clusters.a.via: the secret's file cannot be read: open /no: file does not exist"},
 		{"empty file of a secret", "clusters: {a: {via: 'file:/empty'}}", "clusters.a.via: the secret's file /empty is empty"},
-		{"large file of a secret", "clusters: {a: {via: 'file:/large'}}", "clusters.a.via: the secret's file /large is 1048576 bytes long: that is no secret"},
+		{"large file of a secret", "clusters: {a: {via: 'file:/large'}}", "clusters.a.via: the secret's file /large is longer than 65536 bytes: that is no secret"},
 
 		{"merged text", "log: {<<: info}", "p.yaml:1:11: log: << wants a group of settings"},
 		{"merged in itself", "x-a: &a {<<: *a}\nlog: *a", "log: << is more than 32 deep within itself"},
@@ -320,9 +323,9 @@ admin:
   bind: nowhere
 `)
 	want := []string{
+		"p.yaml:4:9: listeners[0].certificates[0].cert: needs listeners[0].certificates[0].key, the certificate's private key\n      |       - cert: a.pem\n      |         ^",
 		"p.yaml:7:5: clusters.a.sni-suffix: \"a..b\" is not a domain name, such as kafka.example.com\n      |     sni-suffix: a..b\n      |     ^",
 		"p.yaml:9:3: clusters.b.upstream: required: the cluster's bootstrap servers, such as lkc-abcde.confluent.cloud:9092\n      |   b:\n      |   ^",
-		"p.yaml:4:9: listeners[0].certificates[0].cert: needs listeners[0].certificates[0].key, the certificate's private key\n      |       - cert: a.pem\n      |         ^",
 		"p.yaml:12:3: admin.bind: \"nowhere\" is not address:port: write 0.0.0.0:9092, or :9092, for all addresses\n      |   bind: nowhere\n      |   ^",
 	}
 	if !slices.Equal(wrong, want) {
@@ -380,7 +383,7 @@ func TestErrorsOfFilesAreKept(t *testing.T) {
 	env := testEnv
 	env.ReadFile = func(string) ([]byte, error) { return nil, errors.New("disk on fire\nliterally") }
 	_, f, wrong := Read("p.yaml", []byte("clusters: {a: {via: 'file:/gate'}}"), env)
-	if len(wrong) != 1 || !strings.Contains(f.Text(wrong[0]), "the secret's file cannot be read: disk on fire") {
+	if len(wrong) != 1 || !strings.Contains(f.Text(wrong[0]), "the secret's file cannot be read: disk on fire literally") {
 		t.Error(wrong)
 	}
 }

@@ -93,6 +93,7 @@ func checkConfig(path string, stdout, stderr io.Writer) error {
 	a := &app{file: path, log: slog.New(slog.DiscardHandler)}
 	wrong := &mistakes{text: c.text}
 	s := a.load(c.config, nil, wrong)
+	c.file.Sort(wrong.found)
 	warnings := c.warnings
 	for _, err := range wrong.errors() {
 		warnings = append(warnings, a.inTerms(err.Error()))

@@ -160,9 +160,16 @@ func routeHint(err error) string {
 	return "see --sni-suffix, and the name that the client connects to"
 }
 
+func gateHint(e *dial.GateError) string {
+	if isTimeout(e) && e.Stage != dial.StageReach {
+		return "the gate has not answered in time: see the firewall between it and the brokers, and that via has the gate's protocol, socks5:// or http://"
+	}
+	return gateHints[e.Stage]
+}
+
 var gateHints = map[dial.Stage]string{
-	dial.StageReach:  "see via: is the gate's host and port right, and does it run?",
-	dial.StageLogin:  "see the user and the password in via",
+	dial.StageReach:  "see the host and the port in via, and that the gate runs there",
+	dial.StageLogin:  "see the user and the password in via: socks5://user:password@host:port",
 	dial.StageRefuse: "see the gate's own log and rules: it must be allowed to connect to the brokers, and has to know their names (or put their addresses into hosts-file)",
 	dial.StageSpeak:  "see via: socks5:// for a gate that speaks SOCKS5, http:// for one that speaks HTTP CONNECT, without TLS",
 }
@@ -171,7 +178,7 @@ func dialHint(err error) string {
 	var dns *net.DNSError
 	var gate *dial.GateError
 	if errors.As(err, &gate) {
-		return gateHints[gate.Stage]
+		return gateHint(gate)
 	}
 	switch {
 	case errors.As(err, &dns):

@@ -8,12 +8,15 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"kafka-sni-proxy/internal/cluster"
+	"kafka-sni-proxy/internal/dial"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/kafkatest"
 	"kafka-sni-proxy/internal/route"
@@ -173,6 +176,11 @@ func alert(a tls.AlertError) error {
 	return fmt.Errorf("TLS with broker b: %w", &net.OpError{Op: "remote error", Err: a})
 }
 
+// gateFailed is an error as cluster wraps it.
+func gateFailed(stage dial.Stage, err error) error {
+	return fmt.Errorf("connecting to broker b: %w", &dial.GateError{Gate: "socks5://gate", Stage: stage, Err: err})
+}
+
 func TestHintsAreForTypesOfErrors(t *testing.T) {
 	failed := func(phase session.Phase, err error) error { return &session.Error{Phase: phase, Err: err} }
 	for name, tc := range map[string]struct {
@@ -195,6 +203,13 @@ func TestHintsAreForTypesOfErrors(t *testing.T) {
 		"typo":                       {failed(session.PhaseRoute, &route.UnknownNameError{Nearest: "bootstrap.kafka.example"}), "did the client mean bootstrap.kafka.example?"},
 		"loop":                       {failed(session.PhaseUpstreamTLS, fmt.Errorf("TLS: %w", &cluster.LoopError{})), "not back to the proxy"},
 		"other cluster":              {failed(session.PhaseCluster, &cluster.OtherClusterError{}), "another Kafka cluster"},
+		"gate down":                  {failed(session.PhaseDial, gateFailed(dial.StageReach, syscall.ECONNREFUSED)), "host and the port in via"},
+		"gate's name":                {failed(session.PhaseDial, gateFailed(dial.StageReach, &net.DNSError{})), "host and the port in via"},
+		"gate's login":               {failed(session.PhaseDial, gateFailed(dial.StageLogin, io.EOF)), "the password in via"},
+		"gate refuses":               {failed(session.PhaseDial, gateFailed(dial.StageRefuse, io.EOF)), "the gate's own log"},
+		"gate is none":               {failed(session.PhaseDial, gateFailed(dial.StageSpeak, io.EOF)), "http:// for one that speaks HTTP CONNECT"},
+		"gate is slow":               {failed(session.PhaseDial, gateFailed(dial.StageRefuse, os.ErrDeadlineExceeded)), "firewall between it and the brokers"},
+		"gate is slower":             {failed(session.PhaseDial, gateFailed(dial.StageSpeak, context.DeadlineExceeded)), "not answered in time"},
 		"no DNS":                     {failed(session.PhaseDial, &net.DNSError{}), "--hosts-file"},
 		"nobody there":               {failed(session.PhaseDial, errors.New("refused")), "firewall"},
 		"too many clients":           {server.LimitConnections, "--max-connections"},

@@ -129,3 +129,22 @@ func TestSettingsAreNamedByWhoeverReports(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestGatesHaveUsersThatTheyCanBeTold(t *testing.T) {
+	long := strings.Repeat("x", 256)
+	for via, want := range map[string]string{ // "": none
+		"socks5://gate:1080":                "",
+		"socks5h://u:p%40ss@gate:1080":      "",
+		"http://u@gate:3128":                "",
+		"http://u:" + long + "@gate:3128":   "",
+		"socks5://:p@gate:1080":             "no user: write socks5://user:password@host:port",
+		"socks5://u:" + long + "@gate:1080": "longer than the 255 bytes",
+		"socks5://" + long + "@gate:1080":   "longer than the 255 bytes",
+		"http://u%3A:p@gate:3128":           "a colon",
+	} {
+		err := CheckVia(Secret(via))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", via, err, want)
+		}
+	}
+}

@@ -301,6 +301,24 @@ func CheckVia(via Secret) error {
 		return fmt.Errorf("the gate's address wants a host and a port: %s://host:port", u.Scheme)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("there is something behind the gate's port: write %s://host:port alone", u.Scheme)
+	case u.User != nil:
+		return checkViaUser(u)
+	}
+	return nil
+}
+
+// checkViaUser checks that a user and a password can be told to a gate.
+func checkViaUser(u *url.URL) error {
+	const most = 255 // bytes, in SOCKS5 (RFC 1929)
+	user := u.User.Username()
+	password, _ := u.User.Password()
+	switch {
+	case user == "":
+		return fmt.Errorf("the gate's address has an @ and no user: write %s://user:password@host:port, or %s://host:port", u.Scheme, u.Scheme)
+	case u.Scheme == "http" && strings.Contains(user, ":"):
+		return fmt.Errorf("the gate's user has a colon in it, which HTTP does not allow")
+	case u.Scheme != "http" && (len(user) > most || len(password) > most):
+		return fmt.Errorf("the gate's user or password is longer than the %d bytes of SOCKS5", most)
 	}
 	return nil
 }

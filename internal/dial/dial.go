@@ -35,37 +35,42 @@ func New(table *hosts.Table, gate *Gate) *Dialer {
 func (d *Dialer) SetHosts(table *hosts.Table) { d.hosts.Store(table) }
 
 // Dial connects to the first of the host's addresses that answers. What it returns is a
-// *net.TCPConn. With a gate, errors are a [*GateError].
+// *net.TCPConn. With a gate, errors have a [*GateError] in them.
 func (d *Dialer) Dial(ctx context.Context, host string, port int32) (net.Conn, error) {
+	return d.dial(ctx, host, uint16(port), d.connect)
+}
+
+// connector connects to host:port.
+type connector func(ctx context.Context, address string) (net.Conn, error)
+
+// dial has the hosts file's addresses of a host be connected to, or else the host itself.
+func (d *Dialer) dial(ctx context.Context, host string, port uint16, connect connector) (net.Conn, error) {
 	addrs := d.hosts.Load().Lookup(host)
 	if addrs == nil {
-		return d.connect(ctx, net.JoinHostPort(host, strconv.Itoa(int(port))))
+		return connect(ctx, net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}
-	conn, err := d.dialAny(ctx, addrs, uint16(port))
+	conn, err := dialAny(ctx, addrs, port, connect)
 	if err != nil {
 		return nil, fmt.Errorf("%s in the hosts file: %w", host, err)
 	}
 	return conn, nil
 }
 
-// connect connects to host:port, through the gate if there is one.
+// connect connects to a broker, through the gate if there is one.
 func (d *Dialer) connect(ctx context.Context, address string) (net.Conn, error) {
 	if d.gate == nil {
-		return d.net.DialContext(ctx, "tcp", address)
+		return d.direct(ctx, address)
 	}
 	return d.gate.dial(ctx, d.reachGate, address)
 }
 
-// reachGate connects to the gate, whose own name may be in the hosts file, too.
-func (d *Dialer) reachGate(ctx context.Context, address string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	if addrs := d.hosts.Load().Lookup(host); len(addrs) > 0 {
-		address = net.JoinHostPort(addrs[0].String(), port)
-	}
+func (d *Dialer) direct(ctx context.Context, address string) (net.Conn, error) {
 	return d.net.DialContext(ctx, "tcp", address)
+}
+
+// reachGate connects to the gate itself, whose name may be in the hosts file, too.
+func (d *Dialer) reachGate(ctx context.Context) (net.Conn, error) {
+	return d.dial(ctx, d.gate.host, d.gate.port, d.direct)
 }
 
 // attemptDelay is how long an address has to itself before the next one is
@@ -75,7 +80,7 @@ const attemptDelay = 250 * time.Millisecond
 // dialAny tries the addresses in turn: the next one when one has failed, or has
 // said nothing for a while, so that one which swallows packets costs that while
 // and no more. The first that answers is taken, the others are let go.
-func (d *Dialer) dialAny(ctx context.Context, addrs []netip.Addr, port uint16) (net.Conn, error) {
+func dialAny(ctx context.Context, addrs []netip.Addr, port uint16, connect connector) (net.Conn, error) {
 	type outcome struct {
 		conn net.Conn
 		err  error
@@ -84,7 +89,7 @@ func (d *Dialer) dialAny(ctx context.Context, addrs []netip.Addr, port uint16) (
 	ctx, letGo := context.WithCancel(ctx)
 	defer letGo()
 	attempt := func(addr netip.AddrPort) {
-		conn, err := d.connect(ctx, addr.String())
+		conn, err := connect(ctx, addr.String())
 		select {
 		case outcomes <- outcome{conn, err}:
 		case <-ctx.Done():

@@ -1,38 +1,34 @@
 package dial
 
 import (
-	"bufio"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
-	"time"
-
-	"golang.org/x/net/proxy"
 )
 
 // Gate is a server through which brokers are reached: one that speaks SOCKS5 (RFC 1928 and
 // 1929) or HTTP CONNECT (RFC 9110, 9.3.6).
 type Gate struct {
-	address  string // host:port
+	host     string
+	port     uint16
 	isHTTP   bool
-	user     *url.Userinfo // nil: none
+	user     string // "": none
+	password string
 	redacted string
 }
 
 // ParseGate reads socks5://user:password@host:port, or the same with http:// for HTTP
-// CONNECT. The error does not show the password.
+// CONNECT; socks5h:// means the same as socks5://. The error never shows the password.
 func ParseGate(text string) (*Gate, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.Port() == "" {
-		return nil, errors.New("a gate's address is socks5://user:password@host:port, or the same with http://")
+		return nil, errors.New("a gate's address is socks5://user:password@host:port, or the same with http://; in the user and the password, write %40 for @, %3A for : and %2F for /")
 	}
-	g := &Gate{address: u.Host, user: u.User, redacted: u.Redacted()}
+	g := &Gate{host: u.Hostname(), redacted: u.Redacted()}
 	switch u.Scheme {
 	case "socks5", "socks5h":
 	case "http":
@@ -40,7 +36,37 @@ func ParseGate(text string) (*Gate, error) {
 	default:
 		return nil, fmt.Errorf("gates are socks5:// and http://, not %q", u.Scheme+"://")
 	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil || port == 0 {
+		return nil, fmt.Errorf("the gate's port %s is not within 1 and 65535", u.Port())
+	}
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("there is something behind the gate's port: write %s://host:port alone", u.Scheme)
+	}
+	g.port = uint16(port)
+	if err := g.setUser(u.User); err != nil {
+		return nil, err
+	}
 	return g, nil
+}
+
+// setUser takes a user and a password that can be told to the gate.
+func (g *Gate) setUser(u *url.Userinfo) error {
+	if u == nil {
+		return nil
+	}
+	g.user = u.Username()
+	g.password, _ = u.Password()
+	const most = 255 // RFC 1929
+	switch {
+	case g.user == "":
+		return errors.New("the gate's address has a password and no user: write user:password@ before the host")
+	case !g.isHTTP && (len(g.user) > most || len(g.password) > most):
+		return fmt.Errorf("the gate's user or password is longer than the %d bytes of SOCKS5", most)
+	case g.isHTTP && strings.Contains(g.user, ":"):
+		return errors.New("the gate's user has a colon in it, which HTTP does not allow (RFC 7617)")
+	}
+	return nil
 }
 
 // String returns the gate's address, without its password.
@@ -58,7 +84,7 @@ const (
 
 // GateError says why a broker could not be reached through a gate.
 type GateError struct {
-	Gate  string
+	Gate  string // without its password
 	Stage Stage
 	Err   error
 }
@@ -77,9 +103,9 @@ func (e *GateError) Unwrap() error { return e.Err }
 
 // dial connects to host:port through the gate. reach connects to the gate itself. What is
 // returned is the connection to the gate, of which nothing has been read that the broker has
-// sent.
-func (g *Gate) dial(ctx context.Context, reach func(ctx context.Context, address string) (net.Conn, error), address string) (net.Conn, error) {
-	conn, err := reach(ctx, g.address)
+// sent, without deadlines.
+func (g *Gate) dial(ctx context.Context, reach func(context.Context) (net.Conn, error), address string) (net.Conn, error) {
+	conn, err := reach(ctx)
 	if err != nil {
 		return nil, &GateError{g.redacted, StageReach, err}
 	}
@@ -90,92 +116,18 @@ func (g *Gate) dial(ctx context.Context, reach func(ctx context.Context, address
 	if stage, err := ask(ctx, conn, address); err != nil {
 		conn.Close()
 		if ctx.Err() != nil {
-			err = errors.Join(err, context.Cause(ctx))
+			err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 		return nil, &GateError{g.redacted, stage, err}
 	}
 	return conn, nil
 }
 
-// socks5 has a SOCKS5 server connect to an address.
-func (g *Gate) socks5(ctx context.Context, conn net.Conn, address string) (Stage, error) {
-	var auth *proxy.Auth
-	if g.user != nil {
-		password, _ := g.user.Password()
-		auth = &proxy.Auth{User: g.user.Username(), Password: password}
+// clip shortens an error with what a gate has said to what a log line can have.
+func clip(err error) error {
+	const most = 200
+	if text := err.Error(); len(text) > most {
+		return errors.New(text[:most] + "…")
 	}
-	// The dialer would return a wrapper; the connection itself is what is wanted.
-	d, err := proxy.SOCKS5("tcp", g.address, auth, given{conn})
-	if err != nil {
-		return StageSpeak, err
-	}
-	_, err = d.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
-	return socksStage(err), err
+	return err
 }
-
-// given is a dialer that returns the connection that there is.
-type given struct{ net.Conn }
-
-func (g given) Dial(string, string) (net.Conn, error)                         { return g.Conn, nil }
-func (g given) DialContext(context.Context, string, string) (net.Conn, error) { return g.Conn, nil }
-
-// socksStage tells errors of golang.org/x/net/proxy apart, which have no types.
-func socksStage(err error) Stage {
-	if err == nil {
-		return 0
-	}
-	text := err.Error()
-	for _, part := range []string{"authentication", "username/password"} {
-		if strings.Contains(text, part) {
-			return StageLogin
-		}
-	}
-	for _, part := range []string{"unexpected protocol version", "EOF", "reserved field", "address type", "timeout"} {
-		if strings.Contains(text, part) {
-			return StageSpeak
-		}
-	}
-	return StageRefuse
-}
-
-const (
-	// maxAnswer is the longest header of an answer to CONNECT, in bytes.
-	maxAnswer = 16 << 10
-)
-
-// connect has an HTTP proxy connect to an address.
-func (g *Gate) connect(ctx context.Context, conn net.Conn, address string) (Stage, error) {
-	if deadline, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(deadline)
-	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: address}, Host: address, Header: http.Header{"User-Agent": {""}}}
-	if g.user != nil {
-		password, _ := g.user.Password()
-		request.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(g.user.Username()+":"+password)))
-	}
-	if err := request.Write(conn); err != nil {
-		return StageSpeak, err
-	}
-	// Byte by byte up to the end of the header: what follows it is the broker's.
-	header := &oneByte{r: io.LimitReader(conn, maxAnswer)}
-	answer, err := http.ReadResponse(bufio.NewReaderSize(header, 16), request)
-	switch {
-	case err != nil:
-		return StageSpeak, err
-	case answer.StatusCode == http.StatusProxyAuthRequired:
-		return StageLogin, errors.New(answer.Status)
-	case answer.StatusCode/100 != 2:
-		return StageRefuse, errors.New(answer.Status)
-	case !stop():
-		return StageSpeak, context.Cause(ctx)
-	}
-	return 0, conn.SetDeadline(time.Time{})
-}
-
-// oneByte reads no more than is asked for at once, so that a buffered reader of it has
-// nothing left when it has read a line.
-type oneByte struct{ r io.Reader }
-
-func (o *oneByte) Read(p []byte) (int, error) { return o.r.Read(p[:min(len(p), 1)]) }

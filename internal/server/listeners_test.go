@@ -256,6 +256,20 @@ func TestNamesOfNoClusterAreRefusedWithTheNearest(t *testing.T) {
 	}
 }
 
+func TestNamesWithManyNumbersAreRefused(t *testing.T) {
+	b := echoBroker(t)
+	m := serveMany(t, Limits{})
+	m.add("orders", b, b.Addr(), route.Config{Names: &route.Names{Bootstrap: "o.example", Broker: strings.Repeat("1-", 20) + "b{id}.example"}})
+	m.add("audit", b, b.Addr(), route.Config{Suffix: "audit.example"})
+	find := m.byName(9092, "orders", "audit").Route
+	if _, _, err := find(strings.Repeat("1-", 20) + "b7.example"); err == nil {
+		t.Error("more than 16 numbers are tried")
+	}
+	if _, _, err := find("b7.audit.example"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestClientsAreServedByPort with TLS, all under one server name, and in plaintext; and the
 // brokers are behind TLS, or speak plaintext, too.
 func TestClientsAreServedByPort(t *testing.T) {

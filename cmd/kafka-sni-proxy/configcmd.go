@@ -121,24 +121,41 @@ func describeConfig(c *config.Config, w io.Writer) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
-		target := c.Clusters[name].ActiveTarget()
-		how := "with TLS"
-		switch {
-		case target.UpstreamPlaintext:
-			how = "in plaintext"
-		case target.UpstreamTLS.TrustAny:
-			how = "with TLS, NOT VERIFIED"
-		case target.UpstreamTLS.Cert != "":
-			how = "with TLS and the client certificate " + target.UpstreamTLS.Cert
+		target, called := c.Clusters[name].ActiveTarget(), "cluster "+name
+		if active := c.Clusters[name].Active; active != "" {
+			called += " (target " + active + ")"
 		}
-		if target.Via != "" {
-			how += " through " + redacted(target.Via)
-		}
-		fmt.Fprintf(w, "cluster %s is at %s, %s\n", name, strings.Join(target.Upstream, ", "), how)
+		fmt.Fprintf(w, "%s is at %s, %s\n", called, strings.Join(target.Upstream, ", "), strings.Join(ways(target), ", "))
 	}
 	if c.Admin.Bind != "" {
 		fmt.Fprintf(w, "metrics and health checks at %s\n", c.Admin.Bind)
 	}
+}
+
+// ways are how a target is reached, and with which files.
+func ways(t *config.Target) []string {
+	how := []string{"with TLS"}
+	switch {
+	case t.UpstreamPlaintext:
+		how[0] = "in plaintext"
+	case t.UpstreamTLS.TrustAny:
+		how[0] = "with TLS, NOT VERIFIED"
+	case t.UpstreamTLS.CACerts != "":
+		how[0] = "with TLS, verified by " + t.UpstreamTLS.CACerts
+	}
+	if t.UpstreamTLS.Cert != "" {
+		how = append(how, "with the client certificate "+t.UpstreamTLS.Cert)
+	}
+	if t.Via != "" {
+		how = append(how, "through "+redacted(t.Via))
+	}
+	if t.HostsFile != "" {
+		how = append(how, "with the hosts file "+t.HostsFile)
+	}
+	if t.RoutesFile != "" {
+		how = append(how, "with the routes file "+t.RoutesFile)
+	}
+	return how
 }
 
 // traits are how a listener serves its clients.
@@ -147,13 +164,17 @@ func traits(l *config.Listener) []string {
 	if l.Ports != nil {
 		how[0] = fmt.Sprintf("by port, of brokers %d to %d at %s:%s", l.Ports.FirstNodeID, int(l.Ports.FirstNodeID)+l.Ports.Brokers.Len()-1, l.Ports.AdvertisedHost, l.Ports.Brokers)
 	}
-	switch {
-	case l.Plaintext:
+	if l.Plaintext {
 		how = append(how, "in plaintext")
-	case l.ClientCertificates.Require:
-		how = append(how, "with TLS, client certificates required")
-	default:
-		how = append(how, "with TLS")
+	} else {
+		var files []string
+		for _, pair := range l.Certificates {
+			files = append(files, pair.Cert)
+		}
+		how = append(how, "with TLS ("+strings.Join(files, ", ")+")")
+	}
+	if m := l.ClientCertificates; m.Require {
+		how = append(how, "client certificates by "+m.CACerts+" required")
 	}
 	if p := l.ProxyProtocol; p != nil {
 		var from []string

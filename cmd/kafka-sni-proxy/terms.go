@@ -3,6 +3,7 @@ package main
 import (
 	"net/url"
 	"regexp"
+	"strings"
 
 	"kafka-sni-proxy/internal/config"
 )
@@ -88,5 +89,5 @@ func redacted(via config.Secret) string {
 	if err != nil {
 		return via.String()
 	}
-	return u.Redacted()
+	return strings.Replace(u.Redacted(), ":xxxxx@", ":***@", 1)
 }

@@ -214,6 +214,10 @@ func (r *reader) list(n *yaml.Node, to reflect.Value, path string, depth int) {
 		r.errorf(n, path, "this is %s, and should be a list: write [a, b], or each item on a line of its own behind a hyphen", kinds[n.Kind])
 		return
 	}
+	if len(n.Content) == 0 {
+		r.errorf(n, path, "the list is empty: put something in it, or leave it out")
+		return
+	}
 	to.Set(reflect.MakeSlice(to.Type(), len(n.Content), len(n.Content)))
 	for i, item := range n.Content {
 		r.value(item, to.Index(i), fmt.Sprintf("%s[%d]", path, i), depth)

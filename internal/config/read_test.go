@@ -92,6 +92,7 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"null of a switch", "listeners: [{plaintext: }]", "listeners[0].plaintext: has no value"},
 		{"cluster without settings", "clusters: {a: }", "clusters.a: has no value"},
 
+		{"empty list", "listeners: [{clusters: []}]", "p.yaml:1:24: listeners[0].clusters: the list is empty: put something in it, or leave it out"},
 		{"group for a list", "listeners: {bind: x}", "p.yaml:1:12: listeners: this is a group of settings, and should be a list: write [a, b], or each item on a line of its own behind a hyphen"},
 		{"text for a list", "clusters: {a: {upstream: 'x:1'}}", "clusters.a.upstream: this is one value, and should be a list"},
 		{"list for names", "clusters: [a]", "clusters: this is a list, and should be names, each with settings under it"},

@@ -37,7 +37,6 @@ func TestEachMistakeInAFileNamesItsSettingAndWhatToDo(t *testing.T) {
 	for _, test := range []struct{ file, want string }{
 		// What has to be there.
 		{aCluster, "p.yaml:1:1: listeners: required: where clients connect, such as [{bind: 0.0.0.0:9092, …}]"},
-		{"listeners: []\n" + aCluster, "listeners: required"},
 		{aListener, "clusters: required: the Kafka clusters, each under a name of your choice"},
 		{listeners(certificates) + aCluster, "p.yaml:2:5: listeners[0].bind: required: the address and port to listen on, such as 0.0.0.0:9092"},
 		{listeners("bind: ':9092'") + aCluster, "listeners[0].certificates: required: what clients are shown, such as [{cert: server.pem, key: server_key.pem}]; or listeners[0].plaintext"},

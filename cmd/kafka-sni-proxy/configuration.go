@@ -30,7 +30,12 @@ func (f *flags) configuration() *configuration {
 		c.wrong, c.warnings = f.check()
 		return c
 	}
-	c := readConfiguration(f.configFile, os.Stdin)
+	if f.configFile == standardInput {
+		c := unreadable(errors.New("--config: standard input cannot be read again when the configuration changes: name a file"))
+		c.wrong = append(f.errors, c.wrong...)
+		return c
+	}
+	c := readConfiguration(f.configFile, nil)
 	if f.logLevelGiven {
 		c.config.Log.Level = f.logLevel
 	}
@@ -82,7 +87,7 @@ func readConfiguration(path string, stdin io.Reader) *configuration {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%s does not exist: correct the path; kafka-sni-proxy config from-flags writes such a file", path)
 		}
-		return &configuration{config: config.New(), wrong: usageErrors{err}, text: (*config.Error).Error}
+		return unreadable(err)
 	}
 	parsed, file, wrong := config.Read(name, data, config.Env{Lookup: os.LookupEnv, ReadFile: readFile})
 	c := &configuration{config: parsed, text: file.Text, file: file}
@@ -90,6 +95,11 @@ func readConfiguration(path string, stdin io.Reader) *configuration {
 		c.wrong = append(c.wrong, errors.New(file.Text(e)))
 	}
 	return c
+}
+
+// unreadable is a configuration that there is not.
+func unreadable(err error) *configuration {
+	return &configuration{config: config.New(), wrong: usageErrors{err}, text: (*config.Error).Error}
 }
 
 // readFile reads a file, or as much of it as shows that it is too long to be one of ours.
@@ -115,9 +125,15 @@ func (c *configuration) validate() {
 		c.wrong = append(c.wrong, errors.New(inFileTerms(c.text(e))))
 	}
 	for _, e := range warnings {
-		text, _, _ := strings.Cut(c.text(e), "\n") // without the line itself
-		c.warnings = append(c.warnings, inFileTerms(text))
+		c.warnings = append(c.warnings, inFileTerms(firstLine(c.text(e))))
 	}
+}
+
+// firstLine returns what is said of a mistake, without the line of the file that shows it. A log
+// has one line for each mistake.
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
 
 // goWithConfig are the flags that may be given beside --config: they are no settings.

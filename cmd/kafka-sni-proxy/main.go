@@ -174,6 +174,14 @@ func (e *usageErrors) addAs(flags string, err error) {
 	}
 }
 
+// firstLines is all that is wrong, for a log.
+func (e usageErrors) firstLines() (all usageErrors) {
+	for _, err := range e {
+		all = append(all, errors.New(firstLine(err.Error())))
+	}
+	return all
+}
+
 // report is what the user gets to see.
 func (e usageErrors) report() string {
 	var b strings.Builder

@@ -22,7 +22,7 @@ func (a *app) readAgain() (*setup, error) {
 	now := a.now.Load()
 	c := a.read()
 	if len(c.wrong) > 0 {
-		return nil, c.wrong
+		return nil, c.wrong.firstLines()
 	}
 	if sameConfig(c.config, now.config) {
 		return now, nil
@@ -34,7 +34,7 @@ func (a *app) readAgain() (*setup, error) {
 	}
 	if wrong.any() {
 		closeAll(a.sockets.keep(now.listeners))
-		return nil, wrong.errors()
+		return nil, wrong.errors().firstLines()
 	}
 	s.warnings = append(append(c.warnings, s.warnings...), unchangeable(now.config, c.config)...)
 	return s, nil

@@ -218,7 +218,7 @@ listeners:
     bind: ${HOST}:${PORT}
     certificates: [{cert: a.pem, key: b.pem}]
     client-certificates: {require: "${YES}", ca-certs: ca.pem, crl: [r.pem]}
-    proxy-protocol: {from: [10.0.0.0/8, fd00::1]}
+    proxy-protocol: {from: [10.0.0.0/8, "::ffff:10.1.2.3", fd00::1]}
   - bind: :1
     plaintext: true
     ports: {cluster: a, brokers: 9193-9292, advertised-host: localhost, first-node-id: 3}
@@ -238,6 +238,8 @@ clusters:
 limits: {max-frame: 1MiB, max-connections: "${N}"}
 timeouts: {idle: "${IDLE}", drain: 0s, connection-age: 1h30m}
 log: {level: debug}
+x-key: &key bind
+admin: {*key : ":9090"}
 `)
 	a, b, one := c.Clusters["a"], c.Clusters["b"], c.Clusters["1"]
 	for _, check := range []struct{ got, want any }{
@@ -245,7 +247,7 @@ log: {level: debug}
 		{c.Listeners[0].Name, "one"},
 		{c.Listeners[0].Certificates, []KeyPair{{"a.pem", "b.pem"}}},
 		{c.Listeners[0].ClientCertificates, ClientCertificates{true, "ca.pem", []string{"r.pem"}}},
-		{*c.Listeners[0].ProxyProtocol, ProxyProtocol{[]Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("fd00::1/128")}}}},
+		{*c.Listeners[0].ProxyProtocol, ProxyProtocol{[]Network{{netip.MustParsePrefix("10.0.0.0/8")}, {netip.MustParsePrefix("10.1.2.3/32")}, {netip.MustParsePrefix("fd00::1/128")}}}},
 		{*c.Listeners[1].Ports, Ports{"a", PortRange{9193, 9292}, "localhost", 3}},
 		{c.Listeners[1].Plaintext, true},
 		{a.Upstream, []string{"up.example:9092"}},
@@ -263,6 +265,7 @@ log: {level: debug}
 		{c.Limits, Limits{MaxFrame: 1 << 20, MaxConnections: 17}},
 		{c.Timeouts, Timeouts{Handshake: 10 * time.Second, Dial: 10 * time.Second, Idle: 5 * time.Minute, ConnectionAge: 90 * time.Minute, TCPUser: time.Minute}},
 		{c.Log, Log{"debug", "text"}},
+		{c.Admin.Bind, ":9090"}, // by a key that is an alias
 	} {
 		if !reflect.DeepEqual(check.got, check.want) {
 			t.Errorf("%#v, want %#v", check.got, check.want)
@@ -344,6 +347,7 @@ func TestPasswordsAreNotShown(t *testing.T) {
 		"clusters: {a: {via: 'socks5://gate:geheim@h:1/path', upstream: ['x:1']}}",
 		"clusters: {a: {via: 'socks5://gate:%zzgeheim@h:1', upstream: ['x:1']}}",
 		`clusters: {a: {via: "socks5://gate:geh\x65im@h:1", upstrem: ['x:1']}}`,
+		`clusters: {a: {via: "geh\x65im", upstrem: ['x:1']}}`,
 		"clusters:\n  a:\n    via: |\n      socks5://gate:geheim@h:1\n      x\n    upstrem: [x]\n",
 		"clusters: {a: {via: 'socks5://gate:geheim@${NO}:1'}}",
 		"clusters: {a: {via: 'socks5://gate:geheim@h:1', upstream: }}",

@@ -73,6 +73,12 @@ func TestWhatIsShownMeansTheSame(t *testing.T) {
 		if !reflect.DeepEqual(read(t, string(shown)), c.withDefaults()) {
 			t.Errorf("%s: read again it is another configuration:\n%s", name, shown)
 		}
+		if wrong, _ := read(t, string(shown)).Validate(); name != "design 3" && len(wrong) > 0 {
+			t.Errorf("%s: what is shown is wrong: %v", name, wrong)
+		}
+		if strings.Contains(string(shown), "targets:") && strings.Contains(string(shown), "\n    upstream-plaintext:") != (name == "everything") {
+			t.Errorf("%s: a cluster with targets has settings of theirs:\n%s", name, shown)
+		}
 		again, err := read(t, string(shown)).Show()
 		if err != nil || string(again) != string(shown) {
 			t.Errorf("%s: shown again:\n%s\nwant\n%s", name, again, shown)

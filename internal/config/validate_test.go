@@ -79,6 +79,7 @@ func TestEachMistakeInAFileNamesItsSettingAndWhatToDo(t *testing.T) {
 
 		// Addresses that exclude each other.
 		{listeners(byName, "bind: '127.0.0.1:9092', "+certificates) + aCluster, "listeners[1].bind: 127.0.0.1:9092 is listened on already, by listeners[0].bind: choose another port"},
+		{listeners("bind: '127.0.0.1:9092', "+certificates, byName) + aCluster, "listeners[1].bind: :9092 is listened on already, by listeners[0].bind"},
 		{listeners("bind: 'localhost:9', "+certificates, "bind: '127.0.0.1:9', "+certificates) + aCluster, "127.0.0.1:9 is listened on already"},
 		{listeners("bind: '[::1]:9', "+certificates, "bind: '[0::1]:09', "+certificates) + aCluster, "is listened on already"},
 		{listeners(byName, ports(":1", "a", "9092-9093")) + aCluster, "listeners[1].ports.brokers: :9092 is listened on already, by listeners[0].bind: choose another port"},

@@ -304,6 +304,17 @@ func TestAReloadChangesWhatHasChangedAndNothingElse(t *testing.T) {
 	}
 	works()
 
+	t.Log("a secret in a file of its own is read when it changes")
+	r.write("gate", "socks5://nobody:old@127.0.0.1:1")
+	gated := cluster("audit", audit.Bootstrap(), ", via: 'file:gate'")
+	r.write("proxy.yaml", file("", stays+gated))
+	p.await("the configuration is in use")
+	r.write("gate", "socks5://nobody:new@127.0.0.1:1")
+	p.await("the configuration is in use")
+	works()
+	r.write("proxy.yaml", file("", stays))
+	p.await("the configuration is in use")
+
 	t.Log("what cannot change is said")
 	r.write("proxy.yaml", strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}", 1))
 	p.await("level=WARN .*admin.bind has changed: that takes effect when the program is started anew")

@@ -23,6 +23,14 @@ type configuration struct {
 	file *config.File // nil for flags
 }
 
+// secretFiles are the files that secrets were read from.
+func (c *configuration) secretFiles() []string {
+	if c.file == nil {
+		return nil
+	}
+	return c.file.SecretFiles
+}
+
 // configuration returns what the flags, or the file that they name, say now.
 func (f *flags) configuration() *configuration {
 	if f.configFile == "" {

@@ -29,6 +29,7 @@ func (a *app) readAgain() (*setup, error) {
 	}
 	wrong := &mistakes{text: c.text}
 	s := a.prepare(c.config, now, wrong)
+	s.secrets = c.secretFiles()
 	if !wrong.any() {
 		a.makeClusters(s, now, wrong)
 	}
@@ -50,6 +51,9 @@ func closeAll(all []*socket) {
 // those of listeners and clusters that are gone: these are ended one by one.
 func (a *app) use(s *setup) {
 	before := a.now.Load()
+	if a.file != "" {
+		a.configFile.Files = append([]string{a.file}, s.secrets...)
+	}
 	a.takeRoutes(before, s)
 	a.drainLimit.Store(int64(s.config.Timeouts.Drain))
 	a.level.UnmarshalText([]byte(s.config.Log.Level))

@@ -58,6 +58,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 	var s *setup
 	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
 		s = a.prepare(c.config, nil, wrong)
+		s.secrets = c.secretFiles()
 	}
 	if len(c.wrong) == 0 && !wrong.any() {
 		a.makeClusters(s, nil, wrong)

@@ -16,6 +16,9 @@ import (
 // File is a configuration file as it was read: what is needed to say where in it something
 // is wrong.
 type File struct {
+	// SecretFiles are the files of their own that secrets were read from.
+	SecretFiles []string
+
 	name  string
 	size  int // in bytes
 	lines []string

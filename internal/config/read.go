@@ -527,6 +527,7 @@ func (r *reader) secret(text string) (Secret, error) {
 	if !isFile {
 		return Secret(text), nil
 	}
+	r.file.SecretFiles = append(r.file.SecretFiles, path)
 	content, err := r.env.ReadFile(path)
 	switch {
 	case err != nil:

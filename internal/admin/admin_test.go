@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -243,5 +245,43 @@ func TestClosedConnectionsAreForgotten(t *testing.T) {
 		if len(l.open) != 0 {
 			t.Fatalf("after %d connections, %d are remembered", i+1, len(l.open))
 		}
+	}
+}
+
+// several is a proxy with clusters, some of which cannot be reached.
+type several struct {
+	*fakeProxy
+	problems map[string]error
+}
+
+func (p *several) Clusters() []string                                { return slices.Sorted(maps.Keys(p.problems)) }
+func (p *several) CheckCluster(_ context.Context, name string) error { return p.problems[name] }
+
+// TestOneClusterThatIsDownTakesNobodyElseAlong: a load balancer goes on to send clients.
+func TestOneClusterThatIsDownTakesNobodyElseAlong(t *testing.T) {
+	down := errors.New("connection refused")
+	for name, test := range map[string]struct {
+		problems map[string]error
+		path     string
+		status   int
+		body     string
+	}{
+		"all well":        {map[string]error{"a": nil, "b": nil}, "/readyz", 200, "ready\n"},
+		"one is down":     {map[string]error{"a": nil, "b": down}, "/readyz", 200, "ready, but for: cluster b: no upstream can be reached: connection refused\n"},
+		"all are down":    {map[string]error{"a": down, "b": down}, "/readyz", 503, "not ready: cluster a: no upstream can be reached: connection refused\ncluster b: no upstream can be reached: connection refused\n"},
+		"the one":         {map[string]error{"a": nil, "b": down}, "/readyz?cluster=b", 503, "not ready: cluster b: no upstream can be reached: connection refused\n"},
+		"the other":       {map[string]error{"a": nil, "b": down}, "/readyz?cluster=a", 200, "ready\n"},
+		"no such cluster": {map[string]error{"a": nil}, "/readyz?cluster=c", 404, "there is no cluster \"c\"\n"},
+		"only one":        {map[string]error{"a": down}, "/readyz", 503, "not ready: no upstream can be reached: connection refused\n"},
+	} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := Serve(ln, &several{&fakeProxy{}, test.problems}, slog.New(slog.DiscardHandler))
+		if status, body := get(t, ln.Addr().String(), test.path); status != test.status || body != test.body {
+			t.Errorf("%s: %d %q", name, status, body)
+		}
+		stop()
 	}
 }

@@ -326,3 +326,68 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// TestPlaintextIsReadAndWrittenInBatches as TLS is, with writes of all sizes between Cork and
+// Flush, and its end passed on.
+func TestPlaintextIsReadAndWrittenInBatches(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	socket, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Plaintext(socket)
+	defer c.CloseNow()
+	for _, conn := range []net.Conn{peer, socket} {
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+	}
+	var sent []byte
+	for i := range 300_000 {
+		sent = append(sent, byte(i), byte(i>>8))
+	}
+	go func() {
+		peer.Write(sent)
+		peer.(*net.TCPConn).CloseWrite()
+	}()
+	if first, err := c.PeekByte(); err != nil || first != sent[0] {
+		t.Fatalf("%d, %v", first, err)
+	}
+	got, err := readAll(c, len(sent)+1)
+	if !bytes.Equal(got, sent) || err != io.EOF {
+		t.Errorf("%d of %d bytes, %v", len(got), len(sent), err)
+	}
+	if c.wire.in != nil {
+		t.Error("a connection that has been read to its end holds a buffer")
+	}
+	back := make(chan []byte)
+	go func() {
+		all, _ := io.ReadAll(peer)
+		back <- all
+	}()
+	rest := sent
+	for size := 1; len(rest) > 0; size *= 3 {
+		c.Cork()
+		for range 2 {
+			n := min(size, len(rest))
+			if _, err := c.Write(rest[:n]); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if err := c.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.CloseWrite()
+	if all := <-back; !bytes.Equal(all, sent) {
+		t.Errorf("%d of %d bytes came back", len(all), len(sent))
+	}
+}

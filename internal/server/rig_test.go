@@ -123,13 +123,6 @@ func (p *settings) server(routes *route.Table) (*Server, *Cluster, *Listener) {
 	}
 }
 
-// setTLS has new clients be shown another configuration.
-func (r *rig) setTLS(config *tls.Config) {
-	how := *r.how
-	how.TLS = config
-	r.socket.Set(&how)
-}
-
 // setCluster has new clients be led to another cluster.
 func (r *rig) setCluster(c *cluster.Cluster) {
 	r.cluster = &Cluster{Cluster: c}

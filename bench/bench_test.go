@@ -43,7 +43,7 @@ func TestAWholeRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds the proxy")
 	}
-	s := settings{quick: true, plan: tinyPlan, out: t.TempDir(), targets: defaultTargets, broker: "127.0.0.1:0"}
+	s := settings{quick: true, plan: tinyPlan, out: t.TempDir(), targets: append(slices.Clone(defaultTargets), ours50), broker: "127.0.0.1:0"}
 	var out bytes.Buffer
 	if err := measure(t.Context(), s, &out); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
@@ -75,6 +75,9 @@ func TestAWholeRun(t *testing.T) {
 			continue // samples are too short for it, most of them
 		}
 		for _, c := range r.Metrics[i].Cases {
+			if many, ok := c.Targets[ours50]; !ok && slices.Contains([]metric{cpuPerGB, cpuPerRequest, requestTime, perConnection}, m) {
+				t.Errorf("%s, %s, with fifty clusters: %+v", m.name, c.Case, many)
+			}
 			s, ok := c.Targets[ours]
 			// Nothing can be resumed at first, the ends use CPU with any target.
 			if !ok || len(s.Samples) != 1 || s.Low > s.Median || s.Median > s.High || (s.Median <= 0 && m != resumedShare && m != frugal && m != perConnection) {

@@ -6,6 +6,7 @@
 //	naive     io.Copy between two crypto/tls connections
 //	haproxy   HAProxy with TLS on both sides, when it is installed
 //	ours      kafka-sni-proxy, built from the source next to it
+//	ours-50   the same with a file of fifty clusters, on request; the load goes through one
 //
 // A load client and a broker stand-in, each a process of its own, speak real
 // Kafka frames over TLS 1.3. Rounds are interleaved: every round measures

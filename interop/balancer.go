@@ -11,9 +11,18 @@ import (
 	"kafka-sni-proxy/internal/harness"
 )
 
-// startBalancer starts HAProxy as a plain TCP load balancer: it knows no TLS, and gives
-// each connection to any of the proxies that say they are ready.
+// startBalancer starts HAProxy in front of copies of a proxy.
 func (s *scenarioRun) startBalancer(ctx context.Context, port int, copies []*proxy) (*harness.Process, error) {
+	var servers []string
+	for _, p := range copies {
+		servers = append(servers, fmt.Sprintf("%s 127.0.0.1:%d check port %d", p.name, p.port, p.admin))
+	}
+	return s.startHAProxy(ctx, port, servers...)
+}
+
+// startHAProxy starts HAProxy as a plain TCP load balancer: it knows no TLS, and gives
+// each connection to any of the servers that say they are ready.
+func (s *scenarioRun) startHAProxy(ctx context.Context, port int, servers ...string) (*harness.Process, error) {
 	config := fmt.Sprintf(`defaults
 	mode tcp
 	timeout connect 1s
@@ -27,8 +36,8 @@ backend copies
 	balance random
 	option httpchk GET /readyz
 `, port)
-	for _, p := range copies {
-		config += fmt.Sprintf("\tserver %s 127.0.0.1:%d check port %d inter 500ms fall 1 rise 1\n", p.name, p.port, p.admin)
+	for _, server := range servers {
+		config += "\tserver " + server + " inter 500ms fall 1 rise 1\n"
 	}
 	file := filepath.Join(s.dir, "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {

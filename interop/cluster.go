@@ -17,23 +17,33 @@ import (
 )
 
 const (
-	clusterID   = "a3YtaW50ZXJvcC1ydW4wMA"
-	brokerCount = 3
+	brokerCount = 3 // of the cluster of all scenarios
 	saslUser    = "alice"
 	saslSecret  = "alice-secret"
 )
+
+// clusterSetup is a cluster to start.
+type clusterSetup struct {
+	ID      string
+	Name    string // of its brokers, with a number behind it
+	Brokers int32
+}
+
+var threeBrokers = clusterSetup{ID: "a3YtaW50ZXJvcC1ydW4wMA", Name: "broker", Brokers: brokerCount}
 
 // The listeners a broker offers to clients. Each broker has an internal one
 // too, for its peers and for this run, which uses it to prepare topics and to
 // read back what the log really holds.
 const (
-	listenTLS  = "TLS"
-	listenSASL = "SASL"
-	listenMTLS = "MTLS"
+	listenTLS   = "TLS"
+	listenSASL  = "SASL"
+	listenMTLS  = "MTLS"
+	listenPlain = "PLAIN"
 )
 
-// cluster is three Kafka brokers that are also the controllers.
+// cluster is some Kafka brokers that are also the controllers.
 type cluster struct {
+	setup   clusterSetup
 	life    context.Context // of the brokers; scenarios that start one are shorter
 	java    *java
 	ca      *brokerCA
@@ -44,6 +54,7 @@ type cluster struct {
 
 type broker struct {
 	id    int32
+	label string // the first part of its name
 	name  string // where it says it lives, to clients and to controllers
 	dir   string
 	hosts string // brokers can resolve each other
@@ -66,8 +77,8 @@ func (b *broker) at(listener string) string {
 
 // startCluster formats and starts the brokers and returns when they form a
 // whole cluster.
-func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string) (*cluster, error) {
-	c := &cluster{life: ctx, java: j, dir: dir}
+func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string, setup clusterSetup) (*cluster, error) {
+	c := &cluster{setup: setup, life: ctx, java: j, dir: dir}
 	var err error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -75,16 +86,17 @@ func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string
 	if c.ca, err = newBrokerCA(dir); err != nil {
 		return nil, err
 	}
-	for id := int32(1); id <= brokerCount; id++ {
+	for id := int32(1); id <= setup.Brokers; id++ {
 		b := &broker{
 			id:    id,
-			name:  fmt.Sprintf("broker-%d.%s", id, upstreamDomain),
+			label: fmt.Sprintf("%s-%d", setup.Name, id),
 			dir:   filepath.Join(dir, fmt.Sprintf("broker-%d", id)),
 			hosts: filepath.Join(dir, "broker-hosts"),
 			ports: map[string]int{},
 		}
+		b.name = b.label + "." + upstreamDomain
 		b.address, b.advertised = "127.0.0.1", b.name
-		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS} {
+		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS, listenPlain} {
 			port, err := ports.Take()
 			if err != nil {
 				return nil, err
@@ -150,7 +162,7 @@ func (c *cluster) seeds() []string {
 // format writes a broker's configuration and an empty log with the users in it.
 func (c *cluster) format(ctx context.Context, b *broker) error {
 	var err error
-	if b.store, err = c.ca.write(fmt.Sprintf("broker-%d", b.id), c.ca.Server(b.name, b.movedName())); err != nil {
+	if b.store, err = c.ca.write(b.label, c.ca.Server(b.name, b.movedName())); err != nil {
 		return err
 	}
 	if err := c.configure(b); err != nil {
@@ -162,7 +174,7 @@ func (c *cluster) format(ctx context.Context, b *broker) error {
 	_, err = harness.Run(ctx, harness.Command{
 		Name: "format",
 		Dir:  b.dir,
-		Args: c.java.brokerArgs(b.jvm(128), "kafka.tools.StorageTool", "format", "-c", "server.properties", "-t", clusterID,
+		Args: c.java.brokerArgs(b.jvm(128), "kafka.tools.StorageTool", "format", "-c", "server.properties", "-t", c.setup.ID,
 			"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", saslUser, saslSecret),
 			"--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", saslUser, saslSecret)),
 	})
@@ -175,7 +187,7 @@ func (c *cluster) configure(b *broker) error {
 }
 
 // movedName is what a broker calls itself at its other address, movedAddress.
-func (b *broker) movedName() string { return fmt.Sprintf("broker-%d.%s", b.id, movedDomain) }
+func (b *broker) movedName() string { return b.label + "." + movedDomain }
 
 // The other address of brokers, and the domain of their names there.
 const (
@@ -199,6 +211,9 @@ func (c *cluster) properties(b *broker) string {
 		"{tls}", fmt.Sprint(b.ports[listenTLS]),
 		"{sasl}", fmt.Sprint(b.ports[listenSASL]),
 		"{mtls}", fmt.Sprint(b.ports[listenMTLS]),
+		"{plain}", fmt.Sprint(b.ports[listenPlain]),
+		"{replicas}", fmt.Sprint(min(c.setup.Brokers, 3)),
+		"{in-sync}", fmt.Sprint(min(c.setup.Brokers, 2)),
 		"{store}", b.store.store,
 		"{ca}", c.ca.file,
 		"{user}", saslUser,
@@ -212,9 +227,9 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
-listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://{address}:{tls},SASL://{address}:{sasl},MTLS://{address}:{mtls}
-advertised.listeners=INTERNAL://127.0.0.1:{internal},TLS://{name}:{tls},SASL://{name}:{sasl},MTLS://{name}:{mtls}
-listener.security.protocol.map=INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MTLS:SSL
+listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://{address}:{tls},SASL://{address}:{sasl},MTLS://{address}:{mtls},PLAIN://{address}:{plain}
+advertised.listeners=INTERNAL://127.0.0.1:{internal},TLS://{name}:{tls},SASL://{name}:{sasl},MTLS://{name}:{mtls},PLAIN://{name}:{plain}
+listener.security.protocol.map=INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MTLS:SSL,PLAIN:PLAINTEXT
 log.dirs={dir}/log
 
 ssl.keystore.type=PEM
@@ -232,15 +247,15 @@ listener.name.sasl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security
 listener.name.sasl.scram-sha-512.connections.max.reauth.ms=2000
 
 auto.create.topics.enable=false
-default.replication.factor=3
-min.insync.replicas=2
-offsets.topic.replication.factor=3
+default.replication.factor={replicas}
+min.insync.replicas={in-sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=6
-transaction.state.log.replication.factor=3
-transaction.state.log.min.isr=2
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in-sync}
 transaction.state.log.num.partitions=6
-share.coordinator.state.topic.replication.factor=3
-share.coordinator.state.topic.min.isr=2
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in-sync}
 share.coordinator.state.topic.num.partitions=6
 group.initial.rebalance.delay.ms=0
 group.consumer.min.heartbeat.interval.ms=500
@@ -292,8 +307,8 @@ func (c *cluster) whole(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(metadata.Brokers) < brokerCount {
-			return fmt.Errorf("%d of %d brokers are registered", len(metadata.Brokers), brokerCount)
+		if len(metadata.Brokers) < len(c.brokers) {
+			return fmt.Errorf("%d of %d brokers are registered", len(metadata.Brokers), len(c.brokers))
 		}
 		for _, topic := range metadata.Topics {
 			for _, partition := range topic.Partitions {

@@ -22,7 +22,7 @@ func newEnvironment(ctx context.Context, o options, root, work string) (*environ
 	}
 	s.java = &java{software: software}
 	s.ports = new(harness.Ports)
-	if s.cluster, err = startCluster(ctx, s.java, s.ports, filepath.Join(work, "cluster")); err != nil {
+	if s.cluster, err = startCluster(ctx, s.java, s.ports, filepath.Join(work, "cluster"), threeBrokers); err != nil {
 		return s, err
 	}
 	s.directTLS = s.cluster.direct(listenTLS, "SSL")
@@ -36,7 +36,7 @@ func newEnvironment(ctx context.Context, o options, root, work string) (*environ
 		return s, err
 	}
 	s.proxyDir = filepath.Join(work, "proxies")
-	if s.certs, err = generateCerts(ctx, software, filepath.Join(s.proxyDir, "certs")); err != nil {
+	if s.certs, err = generateCerts(ctx, software, filepath.Join(s.proxyDir, "certs"), suffix); err != nil {
 		return s, err
 	}
 	upstream, err := s.cluster.ca.write("proxy", s.cluster.ca.Client("proxy"))

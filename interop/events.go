@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -348,26 +346,7 @@ func (e *eventful) accepted(ctx context.Context) (int, error) {
 
 // accepted returns how many connections a proxy has accepted since it started.
 func (p *proxy) accepted(ctx context.Context) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", p.admin), nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(body)) {
-		if value, found := strings.CutPrefix(line, "kafka_sni_proxy_connections_accepted_total "); found {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			return int(n), err
-		}
-	}
-	return 0, errors.New("the proxy does not say how many connections it has accepted")
+	return p.metric(ctx, "connections_accepted_total")
 }
 
 // audit ends the clients and looks at what they did.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"kafka-sni-proxy/internal/harness"
 )
@@ -52,30 +50,15 @@ func (s *software) wheels(ctx context.Context, p *python, requirements, about, d
 		return "", err
 	}
 	// A wheel is built for one version of Python.
-	hash := sha256.Sum256(append(content, about...))
-	folder := filepath.Join(s.root, "interop", ".cache", fmt.Sprintf("python-%x", hash[:4]))
-	if _, err := os.Stat(folder); err == nil {
-		return folder, nil
-	}
-	partial := folder + ".partial"
-	pip := []string{p.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-		"--only-binary=:all:", "--target", partial, "--requirement", requirements}
-	for attempt := 1; ; attempt++ {
-		if err := os.RemoveAll(partial); err != nil {
-			return "", err
-		}
+	return s.cached(ctx, "python", append(content, about...), "librdkafka from the Python package index", func(attempt int, folder string) error {
+		pip := []string{p.interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+			"--only-binary=:all:", "--target", folder, "--requirement", requirements}
 		_, err := harness.Run(ctx, harness.Command{Name: fmt.Sprintf("pip-%d", attempt), Args: pip, Dir: dir})
-		if err == nil {
-			return folder, os.Rename(partial, folder)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", pythonMissing, err)
 		}
-		if attempt == 4 || ctx.Err() != nil {
-			return "", fmt.Errorf("fetching librdkafka from the Python package index; %s: %w", pythonMissing, err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Duration(attempt*attempt) * time.Second):
-		}
-	}
+		return err
+	})
 }
 
 // startLibrdkafka starts one of the clients in python/client.py.
@@ -106,10 +89,12 @@ func (e *endpoint) librdkafka() []string {
 	lines := []string{
 		"client.id=librdkafka",
 		"bootstrap.servers=" + e.bootstrap,
-		"ssl.ca.location=" + e.ca,
-		"ssl.endpoint.identification.algorithm=https",
 		"debug=protocol,metadata",
 	}
+	if e.isPlaintext() {
+		return append(lines, plaintext...)
+	}
+	lines = append(lines, "ssl.ca.location="+e.ca, "ssl.endpoint.identification.algorithm=https")
 	if !e.isSASL() {
 		return append(lines, "security.protocol=SSL")
 	}

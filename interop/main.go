@@ -11,8 +11,9 @@
 //	go run ./interop --direct        the same clients without the proxy: is it the proxy, or the test?
 //
 // It needs Go, a JDK (17 or later), Maven and OpenSSL, and for the librdkafka
-// clients Python 3 with pip and a C compiler; what else it needs it fetches from
-// Maven Central and the Python package index once and keeps in interop/.cache.
+// clients Python 3 with pip and a C compiler, for KafkaJS Node.js with npm; what
+// else it needs it fetches from Maven Central, the Python package index and the
+// npm registry once and keeps in interop/.cache.
 package main
 
 import (

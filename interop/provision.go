@@ -59,28 +59,38 @@ func (s *software) jars(ctx context.Context, work, name string) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	return s.cached(ctx, name, content, "the jars of "+name+" from Maven Central", func(attempt int, folder string) error {
+		// Without -U Maven remembers a failure and does not try again for a day.
+		mvn := []string{"mvn", "-B", "-q", "-U", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + folder}
+		_, err := harness.Run(ctx, harness.Command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
+		return err
+	})
+}
+
+// cached returns a folder in the cache, under a name and the hash of what was asked for. If it
+// is not there yet, fetch has to fill it.
+func (s *software) cached(ctx context.Context, name string, asked []byte, what string, fetch func(attempt int, folder string) error) (string, error) {
 	cache := filepath.Join(s.root, "interop", ".cache")
-	folder := filepath.Join(cache, fmt.Sprintf("%s-%x", name, sha256.Sum256(content))[:len(name)+9])
+	hash := sha256.Sum256(asked)
+	folder := filepath.Join(cache, fmt.Sprintf("%s-%x", name, hash[:4]))
 	if _, err := os.Stat(folder); err == nil {
 		return folder, nil
 	}
-	fmt.Printf("fetching the jars of %s from Maven Central …\n", name)
+	fmt.Printf("fetching %s …\n", what)
 	partial := folder + ".partial"
-	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(cache, 0o755)); err != nil {
-		return "", err
-	}
-	// Without -U Maven remembers a failure and does not try again for a day.
-	mvn := []string{"mvn", "-B", "-q", "-U", "-f", pom, copyDependencies, "-DincludeScope=runtime", "-DoutputDirectory=" + partial}
 	for attempt := 1; ; attempt++ {
-		_, err := harness.Run(ctx, harness.Command{Name: fmt.Sprintf("maven-%s-%d", name, attempt), Args: mvn, Dir: work})
+		if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o755)); err != nil {
+			return "", err
+		}
+		err := fetch(attempt, partial)
 		if err == nil {
 			return folder, os.Rename(partial, folder)
 		}
 		if attempt == 4 || ctx.Err() != nil {
-			return "", fmt.Errorf("fetching the jars of %s: %w", name, err)
+			return "", fmt.Errorf("fetching %s: %w", what, err)
 		}
-		// Registries have bad minutes; later attempts continue from what
-		// Maven has kept in its own cache.
+		// Registries have bad minutes; later attempts continue from what the tools have in
+		// caches of their own.
 		pause := time.Duration(attempt*attempt) * 3 * time.Second
 		fmt.Printf("  attempt %d did not work, next one in %s\n", attempt, pause)
 		select {

@@ -6,10 +6,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"kafka-sni-proxy/internal/harness"
@@ -26,27 +30,43 @@ type proxyCerts struct {
 	pool   *x509.CertPool
 }
 
-func generateCerts(ctx context.Context, s *software, dir string) (*proxyCerts, error) {
+// generateCerts has the proxy generate certificates for the names under a domain.
+func generateCerts(ctx context.Context, s *software, dir, domain string) (*proxyCerts, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	_, err := harness.Run(ctx, harness.Command{Name: "generate-certs", Dir: dir, Args: []string{s.proxy, "--sni-suffix", suffix, "--generate-certs"}})
+	_, err := harness.Run(ctx, harness.Command{Name: "generate-certs", Dir: dir, Args: []string{s.proxy, "--sni-suffix", domain, "--generate-certs"}})
 	if err != nil {
 		return nil, err
 	}
 	c := &proxyCerts{dir: dir, pool: x509.NewCertPool()}
-	ca, err := os.ReadFile(c.path("ca.pem"))
-	if err != nil {
+	if err := c.trustedBy(c.pool); err != nil {
 		return nil, err
-	}
-	if !c.pool.AppendCertsFromPEM(ca) {
-		return nil, errors.New("the generated ca.pem holds no certificate")
 	}
 	if c.server, err = tls.LoadX509KeyPair(c.path("server.pem"), c.path("server_key.pem")); err != nil {
 		return nil, err
 	}
 	c.client, err = tls.LoadX509KeyPair(c.path("client.pem"), c.path("client_key.pem"))
 	return c, err
+}
+
+// serverTLS is what shows the proxy's certificate, or one of several proxies' by the name
+// that the client asks for.
+func (c *proxyCerts) serverTLS(more ...*proxyCerts) *tls.Config {
+	config := &tls.Config{Certificates: []tls.Certificate{c.server}}
+	for _, other := range more {
+		config.Certificates = append(config.Certificates, other.server)
+	}
+	return config
+}
+
+// trustedBy adds the CA of the certificates to a pool.
+func (c *proxyCerts) trustedBy(pool *x509.CertPool) error {
+	ca, err := os.ReadFile(c.path("ca.pem"))
+	if err == nil && !pool.AppendCertsFromPEM(ca) {
+		err = errors.New("the generated ca.pem holds no certificate")
+	}
+	return err
 }
 
 func (c *proxyCerts) path(file string) string { return filepath.Join(c.dir, file) }
@@ -121,7 +141,7 @@ func (p *proxy) drain() error { return p.Stop(40 * time.Second) }
 
 func (p *proxy) startTap(ctx context.Context, certs *proxyCerts, port int) error {
 	var err error
-	p.tap, err = newTap(fmt.Sprintf("127.0.0.1:%d", port), certs, &tls.Config{RootCAs: certs.pool}, fmt.Sprintf("127.0.0.1:%d", p.port))
+	p.tap, err = newTap(fmt.Sprintf("127.0.0.1:%d", port), certs.serverTLS(), &tls.Config{RootCAs: certs.pool}, fmt.Sprintf("127.0.0.1:%d", p.port))
 	if err != nil {
 		return err
 	}
@@ -140,19 +160,41 @@ func (p *proxy) clientPort() int {
 func (p *proxy) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", p.admin), nil)
+	_, err := p.ask(ctx, "/readyz")
+	return err
+}
+
+// ask gets a page of the proxy's admin port.
+func (p *proxy) ask(ctx context.Context, path string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", p.admin, path), nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("/readyz says %s", response.Status)
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s says %s", path, response.Status)
 	}
-	return nil
+	return string(body), err
+}
+
+// metric returns the value of a metric, given with its labels as it is written.
+func (p *proxy) metric(ctx context.Context, name string) (int, error) {
+	page, err := p.ask(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(page) {
+		if value, found := strings.CutPrefix(line, "kafka_sni_proxy_"+name+" "); found {
+			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+			return int(n), err
+		}
+	}
+	return 0, fmt.Errorf("the proxy has no metric %s", name)
 }
 
 // endpoint is one way for a client to reach the cluster: where it starts, the
@@ -211,6 +253,11 @@ func writeHosts(path string, names []string) error {
 	}
 	return os.WriteFile(path, content, 0o644)
 }
+
+// plaintext are the settings of Java clients without TLS.
+var plaintext = []string{"security.protocol=PLAINTEXT"}
+
+func (e *endpoint) isPlaintext() bool { return slices.Contains(e.settings, plaintext[0]) }
 
 func javaTLS(protocol, ca string) []string {
 	return []string{

@@ -190,6 +190,9 @@ func (s *scenarioRun) goClient(e *endpoint, options ...kgo.Opt) (*kgo.Client, er
 		if err != nil {
 			return nil, err
 		}
+		if e.isPlaintext() {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
 		dialer := tls.Dialer{Config: &tls.Config{ServerName: host, RootCAs: e.pool}}
 		return dialer.DialContext(ctx, "tcp", address)
 	}

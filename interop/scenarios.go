@@ -49,6 +49,8 @@ var scenarios = []scenario{
 	{name: "clients-long-answers", limit: 90 * time.Second, run: longAnswersClients(false)},
 	{name: "clients-long-no-fit", limit: 90 * time.Second, run: longAnswersClients(true)},
 	{name: "clients-long-produce", limit: 90 * time.Second, run: clientsLongProduce},
+	{name: "many-clusters", limit: 6 * time.Minute, run: manyClusters, needsProxy: true},
+	{name: "one-server-name", limit: 2 * time.Minute, run: oneServerName, needsProxy: true},
 }
 
 // apiVersions checks that the newest client and broker go on using the newest

@@ -187,7 +187,7 @@ func saslWrongPassword(ctx context.Context, s *scenarioRun) (string, error) {
 func (s *scenarioRun) tapBroker(ctx context.Context) ([]string, error) {
 	// The names asked for are the proxy's, the certificate shown is the broker's.
 	target := fmt.Sprintf("127.0.0.1:%d", s.cluster.brokers[0].ports[listenTLS])
-	t, err := newTap("127.0.0.1:0", s.certs, &tls.Config{InsecureSkipVerify: true}, target)
+	t, err := newTap("127.0.0.1:0", s.certs.serverTLS(), &tls.Config{InsecureSkipVerify: true}, target)
 	if err != nil {
 		return nil, err
 	}

@@ -254,6 +254,15 @@ func TestPortsAreFreeAndHandedOutOnce(t *testing.T) {
 		}
 		seen[port] = true
 	}
+	// A range goes around what is in use.
+	ports.next = first
+	if from, err := ports.TakeRange(5); err != nil || from <= first+1 {
+		t.Errorf("5 ports from %d on, %v: %d is in use", from, err, first+1)
+	}
+	ports.next = lastPort - 3
+	if _, err := ports.TakeRange(5); err == nil {
+		t.Error("5 ports, of 3 that are left")
+	}
 	ports.next = lastPort
 	if _, err := ports.Take(); err == nil {
 		t.Error("no error when there is none left")

@@ -19,23 +19,29 @@ type Ports struct {
 const firstPort, lastPort = 20000, 32000
 
 // Take returns a port that can be listened on.
-func (p *Ports) Take() (int, error) {
+func (p *Ports) Take() (int, error) { return p.TakeRange(1) }
+
+// TakeRange returns the first of n ports in a row.
+func (p *Ports) TakeRange(n int) (first int, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.next == 0 {
 		// Programs that run at the same time seldom meet.
 		p.next = firstPort + rand.IntN((lastPort-firstPort)*2/3)
 	}
-	for ; p.next < lastPort; p.next++ {
+	for free := 0; p.next < lastPort; p.next++ {
 		ln, err := net.Listen("tcp", loopback(p.next))
 		if err != nil {
+			free = 0
 			continue
 		}
 		ln.Close()
-		p.next++
-		return p.next - 1, nil
+		if free++; free == n {
+			p.next++
+			return p.next - n, nil
+		}
 	}
-	return 0, fmt.Errorf("no loopback port below %d is free: end what listens there", lastPort)
+	return 0, fmt.Errorf("no %d loopback ports in a row are free below %d: end what listens there", n, lastPort)
 }
 
 // Address is Take as "127.0.0.1:port".

@@ -315,6 +315,14 @@ func TestAReloadChangesWhatHasChangedAndNothingElse(t *testing.T) {
 	r.write("proxy.yaml", file("", stays))
 	p.await("the configuration is in use")
 
+	t.Log("an address that this proxy's own one is in the way of")
+	_, own, _ := net.SplitHostPort(public)
+	more := fmt.Sprintf("- {name: wide, bind: '0.0.0.0:%s', certificates: [{cert: server.pem, key: server_key.pem}]}\n", own)
+	r.write("proxy.yaml", file(more, stays))
+	p.await(`level=ERROR .*cannot be opened while this proxy listens on`)
+	r.write("proxy.yaml", file("", stays))
+	p.await("is again as it was loaded")
+
 	t.Log("what cannot change is said")
 	r.write("proxy.yaml", strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}", 1))
 	p.await("level=WARN .*admin.bind has changed: that takes effect when the program is started anew")

@@ -73,6 +73,9 @@ func (o *sockets) receive(wrong *mistakes) (before *predecessor) {
 	return before
 }
 
+// formerName is the name under which versions without a configuration file pass sockets.
+const formerName = "clients"
+
 // nameOf returns the name under which a socket is passed to the process that takes over:
 // its address, in which there must be no colon.
 func nameOf(s *socket) string { return url.QueryEscape(s.bind) }
@@ -103,13 +106,33 @@ func (o *sockets) open(listeners []*listenerPart, wrong *mistakes) {
 				o.byBind[address] = o.take(l, address, len(listeners) == 1)
 			}
 			if len(o.byBind[address]) == 0 {
-				if ln := listen(config.ListenerPath(l.index, "bind"), address, wrong); ln != nil {
+				if ln := o.listen(config.ListenerPath(l.index, "bind"), address, wrong); ln != nil {
 					o.byBind[address] = []*socket{{Listener: ln, bind: address, own: true}}
 				}
 			}
 			l.sockets = append(l.sockets, o.byBind[address]...)
 		}
 	}
+}
+
+// listen opens a port for clients. The caller holds o.mu.
+func (o *sockets) listen(path, address string, wrong *mistakes) net.Listener {
+	before := len(wrong.found)
+	ln := listen(path, address, wrong)
+	if ln != nil {
+		return ln
+	}
+	_, port, _ := net.SplitHostPort(address)
+	for _, all := range o.byBind {
+		for _, s := range all {
+			if at := s.Addr().(*net.TCPAddr); strconv.Itoa(at.Port) == port {
+				wrong.found = wrong.found[:before]
+				wrong.add(fmt.Errorf("%s cannot be opened while this proxy listens on %s: choose another port, or start the proxy anew", address, at), path)
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // take takes those of the passed sockets that are for an address of a listener: by name, by
@@ -120,7 +143,7 @@ func (o *sockets) take(l *listenerPart, address string, isOnly bool) (taken []*s
 		for _, ln := range all {
 			switch {
 			case name == address, isBootstrap && name == l.config.Name && l.config.Ports == nil,
-				isAt(ln, address), isOnly && isBootstrap && l.config.Ports == nil:
+				isAt(ln, address), isOnly && isBootstrap && l.config.Ports == nil && (!o.isSuccessor || name == formerName):
 				taken = append(taken, &socket{Listener: ln, bind: address})
 			}
 		}

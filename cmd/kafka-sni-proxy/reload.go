@@ -84,7 +84,7 @@ func (a *app) use(s *setup) {
 	a.keepRoutes(s)
 	a.end(before, s)
 	a.serveSockets(s)
-	a.leftovers.Go(func() { a.checkUpstreams(context.Background(), s.newSince(before)) })
+	a.leftovers.Go(func() { a.checkUpstreams(a.life, s.newSince(before)) })
 }
 
 // end ends what is not in a setup any more.
@@ -104,7 +104,7 @@ func (a *app) end(before, s *setup) {
 	limit := a.drainTimeout()
 	within := func(end func(ctx context.Context)) { // which ends when the server is shut down, too
 		a.leftovers.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			ctx, cancel := context.WithTimeout(a.life, limit)
 			defer cancel()
 			end(ctx)
 		})

@@ -54,6 +54,7 @@ func (s signals) stop() {
 func serve(ctx context.Context, a *app, s signals) error {
 	background := startBackground(a, s)
 	defer a.leftovers.Wait()
+	defer a.endLife()
 	defer background.stop()
 	background.start(func(ctx context.Context) { feedWatchdog(ctx, a) })
 	a.predecessor.tell(serves)

@@ -29,7 +29,9 @@ type app struct {
 	reload      *reload.Group
 	predecessor *predecessor
 
-	ended      chan error     // gets what becomes of serving each socket
+	ended      chan error      // gets what becomes of serving each socket
+	life       context.Context // ends with the program
+	endLife    context.CancelFunc
 	leftovers  sync.WaitGroup // what ends the sessions of listeners and clusters that are gone
 	ownKeys    atomic.Pointer[map[string]bool]
 	expiry     atomic.Pointer[expiry]
@@ -99,6 +101,7 @@ func (a *app) adminBind(c *config.Config) string {
 func (a *app) wire(s *setup) {
 	a.server = server.New(server.Config{Limits: limits(s.config), Log: a.log, Hint: a.hint})
 	a.ended = make(chan error, 1)
+	a.life, a.endLife = context.WithCancel(context.Background())
 	a.use(s)
 	a.configFile.Set(s)
 	a.reload = reload.NewGroup(a.log, a, a.parts(s)...)

@@ -32,7 +32,7 @@ endif
 # The packages with concurrency, and how often each runs its tests within about three
 # minutes on two cores. One that is not there is left out.
 STRESS_COUNTS := internal/tlswire:200 internal/cluster:200 internal/session:200 internal/server:5 \
-	internal/route:100 internal/kafka:8 internal/admin:10 internal/reload:60 cmd/kafka-sni-proxy:6
+	internal/route:100 internal/kafka:8 internal/admin:10 internal/reload:60 internal/dial:20 cmd/kafka-sni-proxy:3
 STRESS ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
 stress: ## run the tests of one package again and again, of another one after each commit; of all with STRESS=all

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/suggest"
 )
 
@@ -138,10 +138,8 @@ func errWords(words []string, known *pflag.FlagSet) error {
 func valueError(flag *pflag.Flag, value string) error {
 	switch flag.Value.Type() {
 	case "duration":
-		if _, err := strconv.ParseFloat(value, 64); err == nil {
-			return fmt.Errorf("%q needs a unit: %ss for seconds, %sm for minutes", value, value, value)
-		}
-		return fmt.Errorf("%q is not a duration: write it like 30s, 10m or 1h30m", value)
+		_, err := config.ParseDuration(value)
+		return err
 	case "int", "int64":
 		return fmt.Errorf("%q is not a whole number", value)
 	case "bool":

@@ -206,6 +206,21 @@ func (o *sockets) clients() (all []*socket) {
 	return all
 }
 
+// isOwn reports whether a connection leads to a socket that the proxy listens on: to its
+// port, at an address of this machine.
+func (o *sockets) isOwn(conn net.Conn) bool {
+	to, isTCP := conn.RemoteAddr().(*net.TCPAddr)
+	from, isTCP2 := conn.LocalAddr().(*net.TCPAddr)
+	if !isTCP || !isTCP2 {
+		return false
+	}
+	at := to.AddrPort().Addr().Unmap()
+	if !at.IsLoopback() && at != from.AddrPort().Addr().Unmap() {
+		return false // another machine
+	}
+	return o.listensOn(netip.AddrPortFrom(at, uint16(to.Port)))
+}
+
 // listensOn reports whether one of the sockets is at an address of this machine.
 func (o *sockets) listensOn(at netip.AddrPort) bool {
 	for _, s := range o.clients() {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -359,19 +358,4 @@ func (a *app) setOwnKeys(s *setup) {
 		}
 	}
 	a.ownKeys.Store(&keys)
-}
-
-// isOwn reports whether a connection leads to a socket that the proxy listens on: to its
-// port, at an address of this machine.
-func (o *sockets) isOwn(conn net.Conn) bool {
-	to, isTCP := conn.RemoteAddr().(*net.TCPAddr)
-	from, isTCP2 := conn.LocalAddr().(*net.TCPAddr)
-	if !isTCP || !isTCP2 {
-		return false
-	}
-	at := to.AddrPort().Addr().Unmap()
-	if !at.IsLoopback() && at != from.AddrPort().Addr().Unmap() {
-		return false // another machine
-	}
-	return o.listensOn(netip.AddrPortFrom(at, uint16(to.Port)))
 }

@@ -26,7 +26,7 @@ type tally struct {
 	open        atomic.Int64 // clients that were let in
 	refused     atomic.Int64 // clients over the limit
 	withoutPort atomic.Int64 // responses refused for want of a port for a broker
-	failures    [len(session.Phases)]atomic.Int64
+	failures    failures
 
 	// Under registry.mu.
 	gone   bool            // there is no such cluster any more

@@ -29,28 +29,53 @@ type Stats struct {
 	// that just goes away is no failure.
 	Failures map[string]int64
 
-	RequestBytes, ResponseBytes int64 // forwarded upstream and downstream, as plaintext
-	Requests, Responses         int64 // frames
-	Rewritten                   int64 // responses in which something was replaced
-	EndpointsDropped            int64 // endpoints left out of a response because they did not fit
-	OneNameClients              int64 // client addresses that name one server for all brokers, see OneNameError
+	Carried
+	OneNameClients int64 // client addresses that name one server for all brokers, see OneNameError
 
 	// Clusters has what belongs to one cluster, by its name.
 	Clusters map[string]ClusterStats
 }
 
+// Carried is what sessions have carried.
+type Carried struct {
+	RequestBytes, ResponseBytes int64 // forwarded upstream and downstream, as plaintext
+	Requests, Responses         int64 // frames
+	Rewritten                   int64 // responses in which something was replaced
+	EndpointsDropped            int64 // endpoints left out of a response: they did not fit, or the client has no address for them
+}
+
+func carried(t *session.Traffic) Carried {
+	return Carried{
+		RequestBytes:     t.RequestBytes.Load(),
+		ResponseBytes:    t.ResponseBytes.Load(),
+		Requests:         t.Requests.Load(),
+		Responses:        t.Responses.Load(),
+		Rewritten:        t.Rewritten.Load(),
+		EndpointsDropped: t.EndpointsDropped.Load(),
+	}
+}
+
+// failures are counts of failures, by the phase in which they happened.
+type failures [len(session.Phases)]atomic.Int64
+
+// byName returns the counts by the phases' names.
+func (f *failures) byName() map[string]int64 {
+	counts := make(map[string]int64, len(f))
+	for _, phase := range session.Phases {
+		counts[phase.String()] = f[phase].Load()
+	}
+	return counts
+}
+
 // ClusterStats is what the sessions of one cluster have done, and what is known of it.
 type ClusterStats struct {
-	Active                      int              // sessions now
-	Refused                     int64            // clients over the cluster's limit
-	Failures                    map[string]int64 // as in Stats: those of clients that were led to the cluster
-	RequestBytes, ResponseBytes int64
-	Requests, Responses         int64
-	Rewritten                   int64
-	EndpointsDropped            int64
-	BrokersWithoutPort          int64 // responses refused because they name a broker that has no port
-	Brokers                     int   // brokers learned
-	OtherClusterAddresses       int   // addresses that told another cluster's id
+	Active   int              // sessions now
+	Refused  int64            // clients over the cluster's limit
+	Failures map[string]int64 // as in Stats: those of clients that were led to the cluster
+	Carried
+	BrokersWithoutPort    int64 // responses refused because they name a broker that has no port
+	Brokers               int   // brokers learned
+	OtherClusterAddresses int   // addresses that told another cluster's id
 }
 
 type counters struct {
@@ -60,7 +85,7 @@ type counters struct {
 	overHandshakes         atomic.Int64
 	overCluster            atomic.Int64
 	idle, aged             atomic.Int64
-	failures               [len(session.Phases)]atomic.Int64
+	failures               failures
 }
 
 func (c *counters) retired(reason session.Retired) *atomic.Int64 {
@@ -88,18 +113,10 @@ func (s *Server) Stats() Stats {
 			string(session.RetiredIdle): s.stats.idle.Load(),
 			string(session.RetiredAge):  s.stats.aged.Load(),
 		},
-		Panics:           s.stats.panics.Load(),
-		Failures:         make(map[string]int64, len(session.Phases)),
-		RequestBytes:     sum.RequestBytes.Load(),
-		ResponseBytes:    sum.ResponseBytes.Load(),
-		Requests:         sum.Requests.Load(),
-		Responses:        sum.Responses.Load(),
-		Rewritten:        sum.Rewritten.Load(),
-		EndpointsDropped: sum.EndpointsDropped.Load(),
-		OneNameClients:   s.oneName.warned.Load(),
-	}
-	for _, phase := range session.Phases {
-		st.Failures[phase.String()] = s.stats.failures[phase].Load()
+		Panics:         s.stats.panics.Load(),
+		Failures:       s.stats.failures.byName(),
+		Carried:        carried(&sum),
+		OneNameClients: s.oneName.warned.Load(),
 	}
 	st.Clusters = s.clusterStats()
 	return st
@@ -115,24 +132,15 @@ func (s *Server) clusterStats() map[string]ClusterStats {
 	all := make(map[string]ClusterStats, len(clusters))
 	for _, c := range clusters {
 		sum := sums[c.tally]
-		st := ClusterStats{
+		all[c.Name()] = ClusterStats{
 			Active:                active[c.tally],
 			Refused:               c.tally.refused.Load(),
-			Failures:              make(map[string]int64, len(session.Phases)),
-			RequestBytes:          sum.RequestBytes.Load(),
-			ResponseBytes:         sum.ResponseBytes.Load(),
-			Requests:              sum.Requests.Load(),
-			Responses:             sum.Responses.Load(),
-			Rewritten:             sum.Rewritten.Load(),
-			EndpointsDropped:      sum.EndpointsDropped.Load(),
+			Failures:              c.tally.failures.byName(),
+			Carried:               carried(sum),
 			BrokersWithoutPort:    c.tally.withoutPort.Load(),
 			Brokers:               c.Brokers(),
 			OtherClusterAddresses: c.Others(),
 		}
-		for _, phase := range session.Phases {
-			st.Failures[phase.String()] = c.tally.failures[phase].Load()
-		}
-		all[c.Name()] = st
 	}
 	return all
 }

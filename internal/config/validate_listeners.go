@@ -325,18 +325,10 @@ func (c *Cluster) table() *route.Table {
 
 // templateOf returns the cluster that calls a broker by a name.
 func templateOf(name string, byTemplate map[string]string) string {
-	for begin := 0; begin < len(name); begin++ {
-		end := begin
-		for end < len(name) && '0' <= name[end] && name[end] <= '9' {
-			end++
-		}
-		if end == begin {
-			continue
-		}
-		if other, ok := byTemplate[name[:begin]+"{id}"+name[end:]]; ok {
+	for template := range route.TemplatesOf(name) {
+		if other, ok := byTemplate[template]; ok {
 			return other
 		}
-		begin = end
 	}
 	return ""
 }

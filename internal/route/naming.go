@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 )
 
@@ -81,6 +82,27 @@ func parseTemplate(s string) (nameTemplate, error) {
 		return nameTemplate{}, fmt.Errorf("the brokers' name %q has a digit beside {id}: nobody could tell where the node id ends", s)
 	}
 	return t, nil
+}
+
+// maxNumbers is how many numbers in a name are tried for the node id.
+const maxNumbers = 16
+
+// TemplatesOf returns the names with {id} that could make a name in lower case: with each
+// number in it taken for the node id in turn, the first 16 of them.
+func TemplatesOf(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for end, tried := 0, 0; tried < maxNumbers; tried++ {
+			begin := end
+			for begin < len(name) && !isDigit(name[begin]) {
+				begin++
+			}
+			for end = begin; end < len(name) && isDigit(name[end]); end++ {
+			}
+			if begin == end || !yield(name[:begin]+idPlace+name[end:]) {
+				return
+			}
+		}
+	}
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

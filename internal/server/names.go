@@ -151,33 +151,15 @@ func (d *directory) owner(name string) *member {
 	return nil
 }
 
-// maxNumbers is how many numbers in a name are tried for the node id.
-const maxNumbers = 16
-
-// ofTemplate returns the cluster of which a name is a broker's by itself: with each number
-// in the name taken for the node id in turn.
+// ofTemplate returns the cluster of which a name is a broker's by itself.
 func (d *directory) ofTemplate(name string) *member {
-	for from, tried := 0, 0; from < len(name) && tried < maxNumbers; tried++ {
-		begin := from
-		for begin < len(name) && !isDigit(name[begin]) {
-			begin++
-		}
-		end := begin
-		for end < len(name) && isDigit(name[end]) {
-			end++
-		}
-		from = end
-		if begin == end {
-			break
-		}
-		if m := d.byTemplate[name[:begin]+"{id}"+name[end:]]; m != nil && m.Cluster.Routes().CanExist(name) {
+	for template := range route.TemplatesOf(name) {
+		if m := d.byTemplate[template]; m != nil && m.Cluster.Routes().CanExist(name) {
 			return m
 		}
 	}
 	return nil
 }
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // shownClusters is how many clusters a refusal names.
 const shownClusters = 4

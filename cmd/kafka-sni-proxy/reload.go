@@ -24,12 +24,12 @@ func (a *app) readAgain() (*setup, error) {
 	if len(c.wrong) > 0 {
 		return nil, c.wrong.firstLines()
 	}
+	a.configFile.Files = append([]string{a.file}, c.secretFiles()...)
 	if sameConfig(c.config, now.config) {
 		return now, nil
 	}
 	wrong := &mistakes{text: c.text}
 	s := a.prepare(c.config, now, wrong)
-	s.secrets = c.secretFiles()
 	if !wrong.any() {
 		a.makeClusters(s, now, wrong)
 	}
@@ -51,9 +51,6 @@ func closeAll(all []*socket) {
 // those of listeners and clusters that are gone: these are ended one by one.
 func (a *app) use(s *setup) {
 	before := a.now.Load()
-	if a.file != "" {
-		a.configFile.Files = append([]string{a.file}, s.secrets...)
-	}
 	a.takeRoutes(before, s)
 	a.drainLimit.Store(int64(s.config.Timeouts.Drain))
 	a.level.UnmarshalText([]byte(s.config.Log.Level))

@@ -26,7 +26,6 @@ import (
 // one before, with which it shares what has not changed.
 type setup struct {
 	config    *config.Config
-	secrets   []string // files that secrets were read from
 	warnings  []string
 	clusters  map[string]*clusterPart
 	listeners []*listenerPart

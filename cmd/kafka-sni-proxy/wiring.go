@@ -60,7 +60,6 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 	var s *setup
 	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
 		s = a.prepare(c.config, nil, wrong)
-		s.secrets = c.secretFiles()
 	}
 	if len(c.wrong) == 0 && !wrong.any() {
 		a.makeClusters(s, nil, wrong)
@@ -79,7 +78,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 		}
 	}
 	warnings = append(append(append(c.warnings, s.warnings...), a.sockets.passedWarnings(s.listeners)...), warnings...)
-	a.wire(s)
+	a.wire(s, c)
 	a.describe(s)
 	for _, warning := range warnings {
 		a.log.Warn(a.inTerms(warning))
@@ -98,12 +97,15 @@ func (a *app) adminBind(c *config.Config) string {
 }
 
 // wire makes the server, and puts the first setup to use.
-func (a *app) wire(s *setup) {
+func (a *app) wire(s *setup, c *configuration) {
 	a.server = server.New(server.Config{Limits: limits(s.config), Log: a.log, Hint: a.hint})
 	a.ended = make(chan error, 1)
 	a.life, a.endLife = context.WithCancel(context.Background())
 	a.use(s)
 	a.configFile.Set(s)
+	if a.file != "" {
+		a.configFile.Files = append([]string{a.file}, c.secretFiles()...)
+	}
 	a.reload = reload.NewGroup(a.log, a, a.parts(s)...)
 }
 

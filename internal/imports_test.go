@@ -27,9 +27,14 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial"},
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
+	"internal/preflight": {
+		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},
+		never: []string{"flag", "log", "log/slog", "os", "os/signal", "unsafe"},
+	},
+	"internal/progress": {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/admin": {
 		ours:   []string{"internal/server"},
 		others: []string{"github.com/prometheus/"},

@@ -18,9 +18,9 @@ import (
 //
 // A flag that is not known is taken for the one that was meant, where that is clear, so
 // that nobody is told that the other one is missing.
-func siftArgs(args []string) (good []string, wrong usageErrors) {
-	s := sifter{good: []string{}, known: pflag.NewFlagSet("", pflag.ContinueOnError), given: map[string]bool{}}
-	newFlags().define(s.known) // to try values on
+// known are the flags that there are; values are tried on them.
+func siftArgs(args []string, known *pflag.FlagSet) (good []string, wrong usageErrors) {
+	s := sifter{good: []string{}, known: known, given: map[string]bool{}}
 	if len(args) == 1 && args[0] == "help" {
 		return []string{"--help"}, nil
 	}

@@ -219,7 +219,7 @@ func showConfig(path string, stdout io.Writer) error {
 
 // configFromFlags prints the file that means the same as flags, and as the environment.
 func configFromFlags(args []string, stdout io.Writer) error {
-	args, wrong := siftArgs(args)
+	args, wrong := siftArgs(args, startFlags())
 	f, fs := newFlags(), newFlagSet()
 	f.define(fs)
 	if err := fs.Parse(args); err != nil {

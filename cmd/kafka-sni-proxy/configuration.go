@@ -145,7 +145,8 @@ func firstLine(text string) string {
 }
 
 // goWithConfig are the flags that may be given beside --config: they are no settings.
-var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true}
+var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true,
+	"json": true, "login": true}
 
 // checkFlagsWithConfig finds flags and variables that do not go with --config.
 func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {

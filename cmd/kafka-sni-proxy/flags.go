@@ -33,6 +33,13 @@ type flags struct {
 
 func newFlagSet() *pflag.FlagSet { return pflag.NewFlagSet("", pflag.ContinueOnError) }
 
+// startFlags are the flags with which the proxy is started.
+func startFlags() *pflag.FlagSet {
+	fs := newFlagSet()
+	newFlags().define(fs)
+	return fs
+}
+
 func newFlags() *flags {
 	c := config.Default()
 	return &flags{config: c, listener: c.Listeners[0], cluster: c.Clusters[config.DefaultCluster]}
@@ -40,6 +47,15 @@ func newFlags() *flags {
 
 // define declares the flags in the order in which --help shows them.
 func (f *flags) define(fs *pflag.FlagSet) {
+	f.defineSettings(fs)
+	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, or for all names of --config, and settings for a Java client, into the current directory, and exit")
+	fs.BoolVar(&f.force, "force", false, "with --generate-certs: replace files that exist")
+	fs.BoolP("help", "h", false, "show this help, and exit")
+	fs.BoolP("version", "v", false, "show the version, and exit")
+}
+
+// defineSettings declares the flags that make a configuration.
+func (f *flags) defineSettings(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 
 	fs.StringVar(&f.configFile, "config", "", "`file` with the whole configuration, in place of the flags below but --log-level; for several clusters and listeners (see \"kafka-sni-proxy config\")")
@@ -76,11 +92,6 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.config.Timeouts.Drain, "drain-timeout", f.config.Timeouts.Drain, "`time` that requests in flight have to be answered after the program was told to end; then their connections are cut")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
-
-	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, or for all names of --config, and settings for a Java client, into the current directory, and exit")
-	fs.BoolVar(&f.force, "force", false, "with --generate-certs: replace files that exist")
-	fs.BoolP("help", "h", false, "show this help, and exit")
-	fs.BoolP("version", "v", false, "show the version, and exit")
 }
 
 // exclusive are pairs of flags that contradict each other.

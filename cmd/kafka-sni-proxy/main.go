@@ -22,6 +22,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 func main() {
@@ -38,12 +39,10 @@ const (
 // run is the program. It ends when its work is done, on a signal, or, as if by
 // the first signal, when ctx ends; and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var wrong usageErrors
-	if len(args) == 0 || !slices.Contains(slices.Concat(commands, internalCommands), args[0]) {
-		if args, wrong = siftArgs(args); args == nil && wrong != nil {
-			fmt.Fprint(stderr, wrong.report())
-			return exitUsage
-		}
+	args, wrong := siftCommand(args)
+	if args == nil && wrong != nil {
+		fmt.Fprint(stderr, wrong.report())
+		return exitUsage
 	}
 	cmd := newCommand(wrong, stdout, stderr)
 	cmd.SetArgs(args)
@@ -53,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case err == errWarned:
+	case err == errWarned, err == errWouldFail:
 		return exitRuntime
 	case errors.As(err, &usage):
 		fmt.Fprint(stderr, usage.report())
@@ -62,6 +61,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "kafka-sni-proxy: %v\n", err)
 		return exitRuntime
 	}
+}
+
+// siftCommand reads the command line of the program, or of one of its commands that have
+// flags: see siftArgs.
+func siftCommand(args []string) ([]string, usageErrors) {
+	if len(args) == 0 {
+		return siftArgs(args, startFlags())
+	}
+	var known *pflag.FlagSet
+	switch args[0] {
+	case "check":
+		known = newCheckFlags().flagSet()
+	case "healthcheck":
+		known = newHealthFlags().flagSet()
+	default:
+		if slices.Contains(slices.Concat(commands, internalCommands), args[0]) {
+			return args, nil
+		}
+		return siftArgs(args, startFlags())
+	}
+	rest, wrong := siftArgs(args[1:], known)
+	if rest == nil && wrong != nil {
+		return nil, wrong
+	}
+	return append(args[:1:1], rest...), wrong
 }
 
 // newCommand returns the program as a command. wrong is what siftArgs has found.
@@ -98,7 +122,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	f.define(cmd.Flags())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help is enough
-	cmd.AddCommand(newCompletion(stdout), newConfigCommand(stdout, stderr))
+	cmd.AddCommand(newCheckCommand(wrong, stdout, stderr), newCompletion(stdout), newConfigCommand(stdout, stderr), newHealthcheckCommand(wrong, stdout))
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrors{err} })
@@ -106,7 +130,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	// keep it resident.
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		if cmd.HasParent() {
-			io.WriteString(stdout, map[string]string{"completion": completionHelp, "config": configHelp}[cmd.Name()])
+			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp()}[cmd.Name()])
 			return
 		}
 		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s%s",
@@ -117,6 +141,9 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 
 const helpEnd = `
 Commands:
+  check FLAGS                try what these flags, or --config FILE, would do, and say what would not work
+  check --as-client HOST:PORT  go the way of a client, through a proxy that runs
+  healthcheck                ask the proxy that runs on this machine whether it is well
   config check FILE          say what is wrong with a configuration file, or what would be served
   config show FILE           print what is in force: defaults filled in, secrets as ***
   config from-flags FLAGS    print the file that means the same as these flags
@@ -137,7 +164,8 @@ Signals:
 
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered
-  1   runtime error, or ended by force with requests in flight; of config check: there are warnings
+  1   runtime error, or ended by force with requests in flight; of config check: there are warnings;
+      of check: something would not work; of healthcheck: it is not well
   2   usage: an error in the flags, the environment or the files they name; nothing was started
 `
 

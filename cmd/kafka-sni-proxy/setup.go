@@ -353,7 +353,9 @@ func (a *app) setOwnKeys(s *setup) {
 	keys := map[string]bool{}
 	for _, l := range s.listeners {
 		for _, leaf := range l.files.leaves() {
-			keys[string(leaf.RawSubjectPublicKeyInfo)] = true
+			if leaf != nil { // nil: a check goes on without it
+				keys[string(leaf.RawSubjectPublicKeyInfo)] = true
+			}
 		}
 	}
 	a.ownKeys.Store(&keys)

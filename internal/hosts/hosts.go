@@ -75,23 +75,59 @@ func (t *Table) Lookup(name string) []netip.Addr {
 	if t == nil {
 		return nil
 	}
-	name = normalize(name)
-	if addrs, ok := t.exact[name]; ok {
-		return addrs
+	switch name := t.match(normalize(name)); {
+	case name == "":
+		return nil
+	case !strings.Contains(name, "*"):
+		return t.exact[name]
+	default:
+		i := slices.IndexFunc(t.wildcards, func(w wildcard) bool { return w.pattern == name })
+		return t.wildcards[i].addrs
+	}
+}
+
+// match returns the name or the wildcard that is used for a normalized name; "" for none.
+func (t *Table) match(name string) string {
+	if _, ok := t.exact[name]; ok {
+		return name
 	}
 	if len(t.wildcards) == 0 {
-		return nil
+		return ""
 	}
 	if checkName(name) != nil { // an address, or nothing that DNS would know
-		return nil
+		return ""
 	}
 	name = segments(name)
 	for _, w := range t.wildcards {
 		if ok, _ := path.Match(w.glob, name); ok { // no glob that is made here is malformed
-			return w.addrs
+			return w.pattern
 		}
 	}
-	return nil
+	return ""
+}
+
+// Unused returns the names and wildcards of the table that are used for none of these names,
+// in alphabetical order.
+func (t *Table) Unused(asked ...string) (unused []string) {
+	if t == nil {
+		return nil
+	}
+	used := map[string]bool{}
+	for _, name := range asked {
+		used[t.match(normalize(name))] = true
+	}
+	for name := range t.exact {
+		if !used[name] {
+			unused = append(unused, name)
+		}
+	}
+	for _, w := range t.wildcards {
+		if !used[w.pattern] {
+			unused = append(unused, w.pattern)
+		}
+	}
+	slices.Sort(unused)
+	return unused
 }
 
 // globs turns a wildcard or a name into what path.Match takes: there "*" may be

@@ -78,6 +78,10 @@ func (r *Rule) apply(host string) (string, bool) {
 	return string(append(b, host[m[1]:]...)), true
 }
 
+// Apply returns the name that the rule makes of a host, which need not be a host name, and
+// whether it matches at all.
+func (r *Rule) Apply(host string) (name string, matched bool) { return r.apply(host) }
+
 // canMake reports whether the rule can give a name, to some host. It is never
 // false for one that it can give, but may be true for one that it cannot.
 func (r *Rule) canMake(name string) bool {

@@ -13,6 +13,8 @@ var commands = []string{"check", "completion", "config", "healthcheck"}
 
 var internalCommands = []string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 
+var shells = []string{"bash", "zsh", "fish"}
+
 const completionHelp = `Print a script with which a shell completes the flags of kafka-sni-proxy.
 
 Usage:
@@ -25,15 +27,18 @@ To have it in each new shell:
          (once before: echo "autoload -U compinit; compinit" >> ~/.zshrc)
   fish   kafka-sni-proxy completion fish > ~/.config/fish/completions/kafka-sni-proxy.fish
 
-For the shell that runs now (bash):
-  source <(kafka-sni-proxy completion bash)
+Examples:
+` + completionExample + `
 `
+
+const completionExample = `  source <(kafka-sni-proxy completion bash)
+  kafka-sni-proxy completion bash > /etc/bash_completion.d/kafka-sni-proxy`
 
 func newCompletion(stdout io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:       "completion bash|zsh|fish",
 		Short:     "Print a script for a shell's completion",
-		ValidArgs: []string{"bash", "zsh", "fish"},
+		ValidArgs: shells,
 		Args:      cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -23,6 +23,9 @@ Usage:
   kafka-sni-proxy config show FILE         print what is in force: defaults filled in, secrets as ***
   kafka-sni-proxy config from-flags FLAGS  print the file that means the same as these flags
 
+Examples:
+` + configExample + `
+
 A FILE of - is standard input. Variables in the file (${VAR}) are those of the environment.
 
 Exit codes of check:
@@ -31,6 +34,10 @@ Exit codes of check:
       used on this machine
   2   the file is wrong, or cannot be read
 `
+
+const configExample = `  kafka-sni-proxy config check proxy.yaml
+  kafka-sni-proxy config show proxy.yaml
+  kafka-sni-proxy config from-flags --sni-suffix kafka.example --upstream lkc-abcde.confluent.cloud:9092 > proxy.yaml`
 
 var configCommands = []string{"check", "show", "from-flags"}
 

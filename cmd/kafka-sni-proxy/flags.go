@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"kafka-sni-proxy/internal/config"
+	"kafka-sni-proxy/internal/suggest"
 )
 
 // flags is the command line as it was given, completed by the environment. It fills in a
@@ -74,7 +75,7 @@ func (f *flags) defineSettings(fs *pflag.FlagSet) {
 	fs.StringVar(&f.crl, "crl", "", "revocation lists (CRL) signed by --ca-certs, PEM or DER `file`; clients with a listed certificate are refused")
 
 	fs.StringVar(&f.cluster.UpstreamTLS.CACerts, "upstream-ca-certs", "", "certificate authorities of the brokers, PEM `file` (default: those of the system)")
-	fs.BoolVar(&f.cluster.UpstreamTLS.TrustAny, "trust-upstream-certs", false, "do not verify the brokers' certificates; for tests only: anyone in between can read and change everything")
+	fs.BoolVar(&f.cluster.UpstreamTLS.TrustAny, "trust-upstream-certs", false, "for tests only: do not verify the brokers' certificates; anyone in between can read and change everything")
 	fs.StringVar(&f.cluster.UpstreamTLS.Cert, "upstream-cert", "", "client certificate to show to the brokers, PEM `file`")
 	fs.StringVar(&f.cluster.UpstreamTLS.Key, "upstream-key", "", "its private key, PEM `file`")
 	fs.StringVar(&f.cluster.HostsFile, "hosts-file", "", "`file` with the addresses of brokers, used before DNS; like /etc/hosts, with * for any characters but a dot")
@@ -160,7 +161,7 @@ func (f *flags) readEnvironment(fs *pflag.FlagSet, environment []string) {
 		switch {
 		case flag == nil && isServiceVariable(name):
 		case flag == nil:
-			f.warnings = append(f.warnings, fmt.Sprintf("the environment variable %s belongs to no flag and does nothing: see --help", variable))
+			f.warnings = append(f.warnings, fmt.Sprintf("the environment variable %s belongs to no flag and does nothing: %s", variable, meantVariable(name, fs)))
 		case given[flag.Name]:
 		default:
 			if f.variables == nil {
@@ -173,6 +174,16 @@ func (f *flags) readEnvironment(fs *pflag.FlagSet, environment []string) {
 			}
 		}
 	}
+}
+
+// meantVariable says which variable was probably meant.
+func meantVariable(name string, fs *pflag.FlagSet) string {
+	near := suggest.To(name)
+	fs.VisitAll(func(flag *pflag.Flag) { near.Compare(strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))) })
+	if best := near.Best(); best != "" {
+		return "did you mean " + environmentPrefix + best + "?"
+	}
+	return "see --help"
 }
 
 // isServiceVariable reports whether Kubernetes sets such a variable for a

@@ -38,29 +38,64 @@ Made from the program's own flags by a test: change them in cmd/kafka-sni-proxy/
 Each flag is also read from an environment variable: ` + "`--sni-suffix`" + ` from ` + "`KAFKA_SNI_PROXY_SNI_SUFFIX`" + `. The flag wins.
 All errors in a configuration are reported at once, before anything is started.
 
-| flag | default | |
-|---|---|---|
 `)
-	fs := pflag.NewFlagSet("", pflag.ContinueOnError)
-	newFlags().define(fs)
-	fs.VisitAll(func(f *pflag.Flag) {
-		what, usage := pflag.UnquoteUsage(f)
-		name := "`--" + f.Name + "`"
-		if f.Shorthand != "" {
-			name += ", `-" + f.Shorthand + "`"
+	fs := startFlags()
+	for _, t := range topics {
+		fmt.Fprintf(&b, "## %s\n\n| flag | default | |\n|---|---|---|\n", t.title)
+		for _, name := range t.flags {
+			b.WriteString(rowOf(fs.Lookup(name)))
 		}
-		if what != "" && f.Value.Type() != "bool" {
-			name += " *" + what + "*"
-		}
-		byDefault := f.DefValue
-		switch {
-		case byDefault == "false", byDefault == "[]", byDefault == "0", byDefault == "0s", byDefault == "":
-			byDefault = ""
-		default:
-			byDefault = "`" + byDefault + "`"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, byDefault, strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(usage))
-	})
+		b.WriteString("\n")
+	}
+	b.WriteString("## Of check alone\n\nBeside the flags above: see [check](check.md).\n\n| flag | default | |\n|---|---|---|\n")
+	own := newFlagSet()
+	newCheckFlags().defineOwn(own)
+	own.VisitAll(func(f *pflag.Flag) { b.WriteString(rowOf(f)) })
 	b.WriteString("\nExit codes: 0 done or drained, 1 runtime error or ended by force, 2 usage.\n")
 	return b.String()
+}
+
+// rowOf is the row of a flag in its table.
+func rowOf(f *pflag.Flag) string {
+	what, usage := pflag.UnquoteUsage(f)
+	name := "`--" + f.Name + "`"
+	if f.Shorthand != "" {
+		name += ", `-" + f.Shorthand + "`"
+	}
+	if what != "" && f.Value.Type() != "bool" {
+		name += " *" + what + "*"
+	}
+	byDefault := defaultOf(f)
+	if byDefault != "" {
+		byDefault = "`" + byDefault + "`"
+	}
+	return fmt.Sprintf("| %s | %s | %s |\n", name, byDefault, strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(usage))
+}
+
+// defaultOf is the value of a flag that is not given; "" where that is none.
+func defaultOf(f *pflag.Flag) string {
+	switch f.DefValue {
+	case "false", "[]", "0", "0s":
+		return ""
+	}
+	return f.DefValue
+}
+
+// Each flag is under one topic, or nobody would find it.
+func TestEachFlagHasATopic(t *testing.T) {
+	found := map[string]int{}
+	for _, topic := range topics {
+		for _, name := range topic.flags {
+			found[name]++
+		}
+	}
+	startFlags().VisitAll(func(f *pflag.Flag) {
+		if found[f.Name] != 1 {
+			t.Errorf("--%s is under %d topics", f.Name, found[f.Name])
+		}
+		delete(found, f.Name)
+	})
+	for name := range found {
+		t.Errorf("there is no --%s", name)
+	}
 }

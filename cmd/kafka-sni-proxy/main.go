@@ -133,25 +133,28 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp()}[cmd.Name()])
 			return
 		}
-		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n\nExamples:\n%s\n\nFlags:\n%s%s",
-			cmd.Long, cmd.UseLine(), cmd.Example, cmd.LocalFlags().FlagUsagesWrapped(100), helpEnd)
+		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n  kafka-sni-proxy --config FILE\n  kafka-sni-proxy COMMAND\n\nExamples:\n%s\n\n%s\n%s%s",
+			cmd.Long, cmd.UseLine(), cmd.Example, commandHelp, flagHelp(cmd.LocalFlags()), helpEnd)
 	})
 	return cmd
 }
 
-const helpEnd = `
-Commands:
-  check FLAGS                try what these flags, or --config FILE, would do, and say what would not work
+const commandHelp = `Commands:
+  check FLAGS                  try what these flags, or --config FILE, would do, and say what would not work
   check --as-client HOST:PORT  go the way of a client, through a proxy that runs
-  healthcheck                ask the proxy that runs on this machine whether it is well
-  config check FILE          say what is wrong with a configuration file, or what would be served
-  config show FILE           print what is in force: defaults filled in, secrets as ***
-  config from-flags FLAGS    print the file that means the same as these flags
-  completion bash|zsh|fish   print a script for a shell's completion
-Environment:
+  healthcheck                  ask the proxy that runs on this machine whether it is well
+  config check FILE            say what is wrong with a configuration file, or what would be served
+  config show FILE             print what is in force: defaults filled in, secrets as ***
+  config from-flags FLAGS      print the file that means the same as these flags
+  completion bash|zsh|fish     print a script for a shell's completion
+  Each has a --help of its own.
+`
+
+const helpEnd = `Environment:
   Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
   capitals, with underscores. KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com, for example, is
-  --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set.
+  --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set. NO_COLOR turns
+  the colours of reports on a terminal off.
 
 Signals:
   SIGTERM, SIGINT   accept no new connections, wait for requests in flight, and exit;
@@ -167,6 +170,8 @@ Exit codes:
   1   runtime error, or ended by force with requests in flight; of config check: there are warnings;
       of check: something would not work; of healthcheck: it is not well
   2   usage: an error in the flags, the environment or the files they name; nothing was started
+
+All that there is to say of each flag: man kafka-sni-proxy, docs/flags.md
 `
 
 // version is set by "make build". Without it, what the Go tool knows of the

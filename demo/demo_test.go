@@ -101,6 +101,19 @@ func try(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
+func TestDemoShowsTwoClustersOfAFile(t *testing.T) {
+	code, out, errs := try(t, "--config", "--records", "5000")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", code, out, errs)
+	}
+	for _, want := range []string{"--config proxy.yaml --generate-certs", "sni-suffix: kafka.example", "1 000 records to audit.kafka.example and back",
+		"audit-0.kafka.example", "5 000 produced, 5 000 consumed", "not there"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in\n%s", want, out)
+		}
+	}
+}
+
 func TestDemoShowsTheRealProxy(t *testing.T) {
 	code, out, errs := try(t, "--records", "5000", "--suffix", "demo.internal")
 	if code != 0 {

@@ -32,7 +32,8 @@ type environment struct {
 	dir     string
 	proxy   *harness.Process
 	cluster *kafkatest.Cluster
-	dialer  *kafkatest.Dialer // of all clients
+	audit   *kafkatest.Cluster // the second one, with --config
+	dialer  *kafkatest.Dialer  // of all clients
 }
 
 // newEnvironment makes the folder and finds out early whether the ports can be
@@ -43,7 +44,11 @@ func newEnvironment(s settings) (_ *environment, err error) {
 	} else {
 		err = checkPort("--port", s.port)
 	}
-	for i := 0; i < brokers && s.brokerPort != 0 && err == nil; i++ {
+	ports := brokers
+	if s.config {
+		ports++
+	}
+	for i := 0; i < ports && s.brokerPort != 0 && err == nil; i++ {
 		err = checkPort("--broker-port", s.brokerPort+i)
 	}
 	if err != nil {
@@ -75,6 +80,9 @@ func (env *environment) close() {
 	if env.cluster != nil {
 		env.cluster.Close()
 	}
+	if env.audit != nil {
+		env.audit.Close()
+	}
 	os.RemoveAll(env.dir)
 }
 
@@ -96,6 +104,9 @@ func (env *environment) build(ctx context.Context, p *printer) (err error) {
 // generateCerts has the proxy make its own certificates, as a newcomer would.
 func (env *environment) generateCerts(ctx context.Context, p *printer) error {
 	args := []string{"--sni-suffix", env.suffix, "--bind", env.proxyAddr(), "--generate-certs"}
+	if env.config {
+		args = []string{"--config", configFile, "--generate-certs"}
+	}
 	p.command("kafka-sni-proxy", args...)
 	out, err := harness.Run(ctx, harness.Command{Name: "generate-certs", Args: append([]string{env.binary}, args...), Dir: env.dir})
 	if err != nil {
@@ -128,6 +139,12 @@ func (env *environment) startCluster(p *printer) error {
 		p.row(strconv.Itoa(int(id)), cluster.Addr(id))
 	}
 	hosts := "127.0.0.1 *." + kafkatest.Domain + "\n"
+	if env.config {
+		if err := env.startAudit(p); err != nil {
+			return err
+		}
+		hosts += "127.0.0.1 *." + auditDomain + "\n"
+	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(env.dir, "upstream-ca.pem"), cluster.Authority.PEM(), 0o600),
 		os.WriteFile(filepath.Join(env.dir, "hosts"), []byte(hosts), 0o600),
@@ -144,11 +161,15 @@ func (env *environment) startProxy(life, ctx context.Context, p *printer) error 
 		"--upstream-ca-certs", "upstream-ca.pem",
 		"--hosts-file", "hosts",
 	}
+	logFormat := []string{"--log-format", "json"}
+	if env.config {
+		args, logFormat = []string{"--config", configFile}, nil
+	}
 	p.command("kafka-sni-proxy", args...)
 	// The demo reads the log, people do not: hence JSON, and not shown.
 	proxy, err := harness.Start(life, harness.Command{
 		Name: "the proxy",
-		Args: append(append([]string{env.binary}, args...), "--log-format", "json"),
+		Args: append(append([]string{env.binary}, args...), logFormat...),
 		Dir:  env.dir, Output: filepath.Join(env.dir, "proxy.log"),
 	})
 	if err != nil {
@@ -180,7 +201,7 @@ func (env *environment) newDialer(pool *x509.CertPool) *kafkatest.Dialer {
 		Suffix:  env.suffix,
 		Proxy:   env.proxyAddr(),
 		TLS:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
-		Scanner: env.cluster.Scanner(),
+		Scanner: kafkatest.NewScanner(kafkatest.Domain, auditDomain),
 	}
 }
 

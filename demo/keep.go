@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -9,6 +10,9 @@ import (
 // keep says how to connect a client of one's own, and waits to be interrupted.
 func keep(ctx context.Context, env *environment, p *printer) error {
 	names := "bootstrap." + env.suffix
+	if env.config {
+		names += " " + env.auditBootstrap()
+	}
 	routes, err := learnedRoutes(env.proxy)
 	if err != nil {
 		return err
@@ -51,6 +55,24 @@ func keep(ctx context.Context, env *environment, p *printer) error {
 	p.line("  $ kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -L", env.bootstrap(), ca)
 	p.line("  $ echo hello | kcat -b %s -X security.protocol=SSL -X ssl.ca.location=%s -P -t mine", env.bootstrap(), ca)
 	p.line("")
+	p.line("Python (confluent-kafka):")
+	p.line("")
+	for _, line := range []string{
+		"from confluent_kafka import Producer",
+		fmt.Sprintf("p = Producer({'bootstrap.servers': '%s', 'security.protocol': 'SSL', 'ssl.ca.location': '%s'})", env.bootstrap(), ca),
+		"p.produce('mine', b'hello', on_delivery=lambda err, record: print(err or record.offset())); p.flush()",
+	} {
+		p.line("  %s", line)
+	}
+	p.line("")
+	p.line("The way of a client, step by step, without names that resolve:")
+	p.line("")
+	p.line("  $ %s check --as-client %s --client-ca-certs %s --connect-to %s", env.binary, env.bootstrap(), ca, env.proxyAddr())
+	p.line("")
+	if env.config {
+		p.line("The second cluster is at %s:%d.", env.auditBootstrap(), env.port)
+		p.line("")
+	}
 	p.line("A topic need not be created first: it is there as soon as a client produces to it.")
 	p.line("")
 	p.line("The cluster lives in memory: it goes when this ends, and the folder with it. Ctrl-C ends it.")

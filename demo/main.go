@@ -4,6 +4,7 @@
 // and a producer and a consumer group that know one name, the proxy's.
 //
 //	go run ./demo          runs for some seconds, reports, and ends: 0 when everything held
+//	go run ./demo --config the same with a configuration file, and a second cluster behind the same port
 //	go run ./demo --keep   stays up afterwards and says how to connect a client of your own
 //
 // It needs Go and nothing else: no root, no DNS, no Kafka. What it writes is in
@@ -12,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +28,7 @@ const limit = 28 * time.Second
 
 type settings struct {
 	keep       bool
+	config     bool // with a file, and a second cluster
 	binary     string
 	suffix     string
 	port       int
@@ -48,6 +51,7 @@ func main() { program.Main() }
 func parse(args []string, stdout io.Writer) (s settings, err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.BoolVar(&s.keep, "keep", false, "stay up afterwards, and say how to connect a client of your own")
+	flags.BoolVar(&s.config, "config", false, "start the proxy with a configuration file, for two clusters behind one port")
 	flags.IntVar(&s.port, "port", 19092, "loopback `port` of the proxy; 0 takes any free one")
 	flags.IntVar(&s.brokerPort, "broker-port", 29092, "loopback `port` of the first broker, the others follow; 0 takes any free ones")
 	flags.StringVar(&s.suffix, "suffix", "kafka.example", "`domain` under which clients see the brokers")
@@ -83,12 +87,21 @@ func demo(ctx context.Context, s settings, p *printer) error {
 	began := time.Now()
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not done after %v: this machine may be too busy; try fewer --records", limit))
 	defer cancel()
-	if err := env.generateCerts(bounded, p); err != nil {
-		return causeOr(bounded, err)
+	certificates := func() error { return causeOr(bounded, env.generateCerts(bounded, p)) }
+	if !s.config { // else they are for the names of a file
+		if err := certificates(); err != nil {
+			return err
+		}
 	}
 	p.step("A Kafka cluster that only speaks TLS, under names that resolve nowhere")
 	if err := env.startCluster(p); err != nil {
 		return err
+	}
+	if s.config {
+		p.step("A configuration file for both clusters, and certificates for its names")
+		if err := errors.Join(env.writeConfig(p), certificates()); err != nil {
+			return err
+		}
 	}
 	p.step("The proxy in front of it")
 	if err := env.startProxy(ctx, bounded, p); err != nil {
@@ -100,6 +113,11 @@ func demo(ctx context.Context, s settings, p *printer) error {
 	l := newLoad(env, s.records)
 	if err := l.run(bounded, p); err != nil {
 		return env.explain(causeOr(bounded, env.leaked(err)))
+	}
+	if s.config {
+		if err := env.useAudit(bounded, l, p); err != nil {
+			return env.explain(causeOr(bounded, env.leaked(err)))
+		}
 	}
 	p.step("What happened")
 	if err := report(bounded, env, l, p); err != nil {

@@ -13,6 +13,7 @@ import (
 type learned struct {
 	Message  string `json:"msg"`
 	Node     int32  `json:"node"`
+	Cluster  string `json:"cluster"` // with a file
 	Name     string `json:"name"`
 	Upstream string `json:"upstream"`
 }

@@ -11,6 +11,7 @@ import (
 
 	"kafka-sni-proxy/bench/peer"
 	"kafka-sni-proxy/internal/harness/procfs"
+	"kafka-sni-proxy/internal/progress"
 )
 
 // bench is one run of the program.
@@ -20,6 +21,7 @@ type bench struct {
 	targets []*target
 	results *results
 	out     io.Writer
+	line    *progress.Line // what is left, on a terminal
 	began   time.Time
 
 	// front are the ends that throughput and latency are measured between, and
@@ -33,7 +35,9 @@ type bench struct {
 
 // measure is the whole run.
 func measure(ctx context.Context, s settings, out io.Writer) error {
-	b := &bench{plan: s.plan, launcher: launcher{life: ctx, dir: s.dir}, out: out, began: time.Now()}
+	line, out := progress.On(out)
+	defer line.Done()
+	b := &bench{plan: s.plan, launcher: launcher{life: ctx, dir: s.dir}, out: out, line: line, began: time.Now()}
 	if b.dir == "" {
 		dir, err := os.MkdirTemp("", "kafka-sni-proxy-bench-")
 		if err != nil {
@@ -238,6 +242,7 @@ func (b *bench) tell(format string, args ...any) {
 
 func (r *round) tell(format string, args ...any) {
 	r.bench.tell("%d/%d  %s", r.n+1, r.plan.Rounds, fmt.Sprintf(format, args...))
+	r.line.Set(fmt.Sprintf("round %d of %d; all ends within %v", r.n+1, r.plan.Rounds, max(0, r.plan.Limit-time.Since(r.began)).Round(time.Second)))
 }
 
 func clock(d time.Duration) string {

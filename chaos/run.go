@@ -17,6 +17,7 @@ import (
 
 	"kafka-sni-proxy/internal/harness"
 	"kafka-sni-proxy/internal/harness/procfs"
+	terminal "kafka-sni-proxy/internal/progress"
 )
 
 // patience is how long things may take to work again once a fault is undone.
@@ -25,6 +26,7 @@ const patience = 30 * time.Second
 
 // experiment is one run.
 type experiment struct {
+	line *terminal.Line
 	*environment
 	traffic   *traffic
 	problems  *problems
@@ -74,6 +76,8 @@ func (p *problems) any() bool {
 
 // chaos is the whole run.
 func chaos(ctx context.Context, s settings, out io.Writer) error {
+	line, out := terminal.On(out)
+	defer line.Done()
 	fmt.Fprintf(out, "chaos: seed %d, %v of faults\n", s.seed, s.duration)
 	if err := adoptOrphans(); err != nil {
 		return fmt.Errorf("this needs Linux: %w", err)
@@ -88,6 +92,7 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 		traffic:     &traffic{client: env.client, problems: found},
 		problems:    found,
 		results:     map[string]*result{},
+		line:        line,
 	}
 	defer env.close()
 	defer e.traffic.close()
@@ -113,7 +118,9 @@ func chaos(ctx context.Context, s settings, out io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	e.line.Set("waiting until everything has settled")
 	e.settle(ctx, base)
+	line.Done()
 	e.report()
 	if e.problems.any() {
 		env.keep = true
@@ -154,6 +161,7 @@ func (e *experiment) rounds(ctx context.Context) {
 			if f.restarts && past > e.duration*2/3 && e.results[f.name] != nil {
 				continue
 			}
+			e.line.Set(fmt.Sprintf("%s; %v of faults left, since the start", f.name, (e.duration - past).Round(time.Second)))
 			e.try(ctx, f)
 		}
 	}

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"kafka-sni-proxy/internal/harness"
+	"kafka-sni-proxy/internal/progress"
 )
 
 var program = harness.Program{Name: "interop", Do: func(ctx context.Context, args []string, stdout io.Writer) error {
@@ -131,16 +132,25 @@ func interop(ctx context.Context, o options, work string) (err error) {
 	fmt.Printf("cluster and proxies are up after %s\n\n", time.Since(begin).Round(time.Second))
 
 	var results table
-	for _, one := range chosen {
+	line := progress.New(os.Stdout)
+	defer line.Done()
+	for i, one := range chosen {
 		if ctx.Err() != nil {
 			results.add(row{name: one.name, err: context.Cause(ctx)})
 			continue
 		}
-		fmt.Printf("%-22s ", one.name)
+		name := fmt.Sprintf("%-22s ", one.name)
+		if line == nil { // a log shows what runs when it ends
+			fmt.Print(name)
+			name = ""
+		}
+		line.Set(fmt.Sprintf("%s, %d of %d scenarios left after it, since the start", one.name, len(chosen)-i-1, len(chosen)))
 		result := s.run(ctx, one, filepath.Join(work, "scenarios", one.name))
-		fmt.Println(result)
+		line.Clear()
+		fmt.Println(name + result.String())
 		results.add(result)
 	}
+	line.Done()
 	fmt.Printf("\n%s%s", &results, s.recoveries)
 	fmt.Printf("\n%s in all\n", time.Since(begin).Round(time.Second))
 	return results.verdict()

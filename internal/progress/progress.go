@@ -33,6 +33,7 @@ type Line struct {
 	began time.Time
 	shown bool // something stands there
 	due   bool // it has taken long enough
+	done  bool
 	text  string
 	timer *time.Timer
 }
@@ -50,13 +51,46 @@ func New(w io.Writer) *Line {
 
 func start(w io.Writer, patience time.Duration) *Line {
 	l := &Line{w: w, began: time.Now()}
-	l.timer = time.AfterFunc(patience, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.due = true
-		l.show()
-	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = time.AfterFunc(patience, l.tick)
 	return l
+}
+
+// tick shows the line, and again after a second, so that a person sees that the program lives.
+func (l *Line) tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done {
+		return
+	}
+	l.due = true
+	l.show()
+	l.timer.Reset(time.Second)
+}
+
+// On returns a line on a terminal, and a writer for everything else that is written there:
+// the line makes way for it. When w is no terminal the line is nil, and the writer w.
+func On(w io.Writer) (*Line, io.Writer) {
+	l := New(w)
+	if l == nil {
+		return nil, w
+	}
+	return l, above{l}
+}
+
+// above writes whole lines above the line of progress.
+type above struct{ *Line }
+
+func (a above) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clear()
+	n, err := a.w.Write(p)
+	if a.due {
+		a.show()
+	}
+	return n, err
 }
 
 // Set says what is being done now, and, if that is known, what is left.
@@ -86,6 +120,11 @@ func (l *Line) Clear() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.clear()
+}
+
+// clear takes the line away. The caller holds l.mu.
+func (l *Line) clear() {
 	if l.shown {
 		io.WriteString(l.w, "\r\x1b[K")
 		l.shown = false
@@ -97,9 +136,9 @@ func (l *Line) Done() {
 	if l == nil {
 		return
 	}
-	l.timer.Stop()
 	l.mu.Lock()
-	l.due = false
-	l.mu.Unlock()
-	l.Clear()
+	defer l.mu.Unlock()
+	l.timer.Stop()
+	l.due, l.done = false, true
+	l.clear()
 }

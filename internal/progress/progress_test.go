@@ -39,6 +39,15 @@ func TestNothingIsShownBeforeTwoSeconds(t *testing.T) {
 				t.Errorf("%q is not in %q", want, b.String())
 			}
 		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if want := "broker 2 of 3 (3s)"; !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in %q: nobody sees that the program lives", want, b.String())
+		}
+		above{l}.Write([]byte("a result\n"))
+		if want := "\r\x1b[Ka result\n\r\x1b[K… broker 2"; !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in %q: the line does not make way", want, b.String())
+		}
 		l.Done()
 		l.Set("broker 3 of 3")
 		if !strings.HasSuffix(b.String(), "\r\x1b[K") {

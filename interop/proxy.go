@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -90,6 +91,8 @@ type proxySetup struct {
 	Before   string   // upstreams before the brokers, each with a comma behind it
 	Args     []string // further flags
 	Tapped   bool
+	Suffix   string      // "": that of all scenarios
+	Certs    *proxyCerts // nil: those of all scenarios
 }
 
 // startProxy starts a proxy and waits until it says that it is ready.
@@ -102,11 +105,12 @@ func (s *environment) startProxy(ctx context.Context, setup proxySetup) (*proxy,
 	if err := os.WriteFile(hosts, []byte("127.0.0.1 *."+upstreamDomain+"\n"+movedAddress+" *."+movedDomain+"\n"), 0o644); err != nil {
 		return nil, err
 	}
+	certs := cmp.Or(setup.Certs, s.certs)
 	p.args = append([]string{s.java.software.proxy,
 		"--bind", fmt.Sprintf("127.0.0.1:%d", p.port),
-		"--sni-suffix", suffix,
-		"--cert", s.certs.path("server.pem"),
-		"--key", s.certs.path("server_key.pem"),
+		"--sni-suffix", cmp.Or(setup.Suffix, suffix),
+		"--cert", certs.path("server.pem"),
+		"--key", certs.path("server_key.pem"),
 		"--upstream", setup.Before + s.cluster.bootstrap(setup.Listener),
 		"--upstream-ca-certs", s.cluster.ca.file,
 		"--hosts-file", hosts,
@@ -118,7 +122,7 @@ func (s *environment) startProxy(ctx context.Context, setup proxySetup) (*proxy,
 		if err != nil {
 			return nil, err
 		}
-		if err := p.startTap(ctx, s.certs, port); err != nil {
+		if err := p.startTap(ctx, certs, port); err != nil {
 			return nil, err
 		}
 		p.args = append(p.args, "--advertised-port", fmt.Sprint(p.clientPort()))

@@ -50,13 +50,18 @@ func quickstart(ctx context.Context, s *scenarioRun) (string, error) {
 	if marks := strings.Count(string(page), "<!-- try"); marks != len(all) || marks < 8 {
 		return "", fmt.Errorf("%s: %d blocks are found behind %d marks", quickstartPage, len(all), marks)
 	}
+	// Sources, and what a broker prints, have names that the search for leaks would find.
+	work := filepath.Join(s.dir, "direct")
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return "", err
+	}
 	var figures []string
 	last := ""
 	for i, one := range all {
 		// The first block is the one that makes the clone.
-		dir, script := filepath.Join(s.dir, "kafka-sni-proxy"), one.script
+		dir, script := filepath.Join(work, "kafka-sni-proxy"), one.script
 		if i == 0 {
-			dir, script = s.dir, strings.Replace(script, "ADDRESS", root, 1)
+			dir, script = work, strings.Replace(script, "ADDRESS", root, 1)
 		}
 		begin := time.Now()
 		output, err := s.try(ctx, i+1, dir, script, one)
@@ -79,10 +84,7 @@ func (s *scenarioRun) try(ctx context.Context, number int, dir, script string, o
 		Name:   fmt.Sprintf("block-%d", number),
 		Args:   []string{"bash", "-euo", "pipefail", "-c", script},
 		Dir:    dir,
-		Output: filepath.Join(s.dir, "direct", fmt.Sprintf("block-%d.out", number)), // a broker says its own names
-	}
-	if err := os.MkdirAll(filepath.Join(s.dir, "direct"), 0o755); err != nil {
-		return "", err
+		Output: filepath.Join(s.dir, "direct", fmt.Sprintf("block-%d.out", number)),
 	}
 	if one.check {
 		command.Args[4] = strings.TrimSpace(script) + " || test $? = 1"

@@ -96,12 +96,24 @@ func TestTheIndexHasEveryPage(t *testing.T) {
 			t.Errorf("docs/README.md does not have %s", name)
 		}
 	}
+	quickstarts, err := filepath.Glob("../docs/quickstart/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range quickstarts {
+		name := filepath.Base(page)
+		for _, index := range []string{"../docs/README.md", "../docs/quickstart/README.md"} {
+			if name != "README.md" && !strings.Contains(read(t, index), name+")") {
+				t.Errorf("%s does not have %s", index, name)
+			}
+		}
+	}
 }
 
 func documents(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/benchmarks/*.md", "../interop/*.md"} {
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/quickstart/*.md", "../docs/benchmarks/*.md", "../interop/*.md"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -277,6 +278,23 @@ func TestEveryExampleIsRead(t *testing.T) {
 	if len(all) < 6 {
 		t.Errorf("%d examples in %s", len(all), guideFile)
 	}
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../docs/quickstart/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			for _, example := range examples(t, page) {
+				// Other programs' files are not told to be YAML, or begin with what they are.
+				if page != guideFile && !strings.Contains(example, "apiVersion:") {
+					all = append(all, example)
+				}
+			}
+		}
+	}
+	if len(all) < 15 {
+		t.Errorf("only %d examples in all pages", len(all))
+	}
 	for _, name := range []string{"one-cluster", "two-clusters", "authentication"} {
 		content, err := os.ReadFile("testdata/" + name + ".yaml")
 		if err != nil {
@@ -287,12 +305,12 @@ func TestEveryExampleIsRead(t *testing.T) {
 	for i, text := range all {
 		c, file, wrong := Read("example.yaml", []byte(text), anyEnv)
 		for _, e := range wrong {
-			t.Errorf("example %d: %s", i, file.Text(e))
+			t.Errorf("example %d: %s\n%s", i, file.Text(e), text)
 		}
 		invalid, _ := c.Validate()
 		for _, e := range invalid {
 			if !strings.Contains(text, "authentication:") || !strings.Contains(e.Error(), "authentication") {
-				t.Errorf("example %d: %s", i, file.Text(e))
+				t.Errorf("example %d: %s\n%s", i, file.Text(e), text)
 			}
 		}
 		if err := s.Validate(plain(t, text)); err != nil {

@@ -54,8 +54,8 @@ func codeLines(text string) []string {
 // inline is code within a line of text.
 var inline = regexp.MustCompile("`([^`\n]+)`")
 
-// commandLine is a start of the program, with what may stand before it.
-var commandLine = regexp.MustCompile(`(?:^|[\s(&|])(?:bin/|\.\./|\./)*kafka-sni-proxy( +(?:--?[a-z]|check|config|completion|healthcheck|[A-Z]).*)?$`)
+// commandLine is a start of the program, with what may stand before it: variables, sudo, a folder to go to.
+var commandLine = regexp.MustCompile(`^\s*(?:[$#] )?(?:\(?cd \S+ && )?(?:[A-Z_]+=\S+ )*(?:sudo )?(?:[^\s=]*/)?kafka-sni-proxy( +(?:--?[a-z]|check|config|completion|healthcheck|[A-Z]).*)?$`)
 
 // split takes a command line apart as a shell would, as far as documents need it: quotes,
 // and nothing behind a bar, an ampersand, a comment or a closing parenthesis.

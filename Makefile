@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
+.PHONY: help packages release-check cross structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -60,6 +60,19 @@ check: ## check format, go.mod, vet and staticcheck
 	@go mod tidy -diff || { echo "go.mod or go.sum is not tidy: run go mod tidy"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+packages: ## build archives, .deb, .rpm, SBOMs and checksums for all platforms into dist/
+	go -C packaging run ./build
+
+cross: ## see that it builds for each operating system and processor
+	@set -e; for os in linux darwin windows freebsd; do for arch in amd64 arm64; do \
+		echo "$$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/kafka-sni-proxy; \
+	done; done
+
+release-check: ## install, upgrade under load, remove and purge each package (root, on Debian; see docs/packages.md)
+	gofmt -l packaging | (! grep .)
+	cd packaging && go mod tidy -diff && go vet -tags packages ./...
+	cd packaging && go test -count=1 -timeout 10m -v -tags packages ./...
 
 vuln: ## look the dependencies up in Go's vulnerability database (needs the network)
 	go tool govulncheck ./...

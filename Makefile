@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help packages release-check cross structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
+.PHONY: help charts packages release-check cross structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -60,6 +60,11 @@ check: ## check format, go.mod, vet and staticcheck
 	@go mod tidy -diff || { echo "go.mod or go.sum is not tidy: run go mod tidy"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+
+charts: ## render the Helm chart and the Kustomize manifests, and check each object (see docs/kubernetes.md)
+	cd contrib/checks && gofmt -l . | (! grep .)
+	cd contrib/checks && go mod tidy -diff && go vet . ./core
+	cd contrib/checks && go test -count=1 -timeout 10m .
 
 packages: ## build archives, .deb, .rpm, SBOMs and checksums for all platforms into dist/
 	go -C packaging run ./build

@@ -102,7 +102,7 @@ var rules = map[string]struct {
 
 // programs may import whatever they need; they are not part of the product. Those in docs are
 // examples of clients.
-var programs = []string{"demo", "bench", "chaos", "interop", "docs", "packaging"}
+var programs = []string{"demo", "bench", "chaos", "interop", "docs", "packaging", "contrib"}
 
 func TestImportsGoDownOnly(t *testing.T) {
 	seen := map[string]bool{}

@@ -233,7 +233,7 @@ func (r *release) gather(work, native string, strict bool) error {
 	if err := errors.Join(os.WriteFile(plain, []byte(entry), 0o644), compress(plain, changes)); err != nil {
 		return err
 	}
-	r.shared = append(r.shared, file{news, "", doc + "/NEWS.gz", 0o644}, file{changes, "", doc + "/changelog.gz", 0o644})
+	r.shared = append(r.shared, file{news, "", doc + "/NEWS.gz", 0o644}, file{changes, "", doc + "/changelog.Debian.gz", 0o644})
 	slices.SortFunc(r.shared, func(a, b file) int {
 		return cmp.Or(cmp.Compare(a.inArchive, b.inArchive), cmp.Compare(a.installed, b.installed))
 	})

@@ -74,7 +74,7 @@ cross: ## see that it builds for each operating system and processor
 		echo "$$os/$$arch"; CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -o /dev/null ./cmd/kafka-sni-proxy; \
 	done; done
 
-release-check: ## install, upgrade under load, remove and purge each package (root, on Debian; see docs/packages.md)
+release-check: ## use each package: install, upgrade under load, remove, purge (root, on Debian; see docs/packages.md)
 	gofmt -l packaging | (! grep .)
 	cd packaging && go mod tidy -diff && go vet -tags packages ./...
 	cd packaging && go test -count=1 -timeout 10m -v -tags packages ./...

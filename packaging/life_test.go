@@ -15,10 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -27,7 +24,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sys/unix"
 
 	"kafka-sni-proxy/internal/harness"
 	"kafka-sni-proxy/internal/kafkatest"
@@ -38,107 +34,6 @@ const (
 	program = "/usr/bin/kafka-sni-proxy"
 	suffix  = "kafka.example"
 )
-
-// What of a .deb's life an operator relies on: it serves as the unit says, an
-// upgrade leaves no request without a response, a removal keeps the configuration,
-// and a purge leaves nothing but the operator's keys.
-func TestADebServesIsUpgradedUnderLoadRemovedAndPurged(t *testing.T) {
-	alone(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	if exec.Command("dpkg", "-s", "kafka-sni-proxy").Run() == nil {
-		t.Fatal("kafka-sni-proxy is installed here: this test would remove it")
-	}
-	if _, err := os.Stat(etc); err == nil {
-		t.Fatalf("%s exists: this test would change it", etc)
-	}
-	t.Cleanup(func() {
-		exec.Command("dpkg", "--purge", "kafka-sni-proxy").Run()
-		os.RemoveAll(etc) // which was not there before
-		exec.Command("userdel", "kafka-sni-proxy").Run()
-	})
-
-	run(t, "dpkg", "-i", deb(t, "1.0.0"))
-	expect(t, "kafka-sni-proxy", run(t, program, "--version"), "1.0.0")
-	if _, err := user.Lookup("kafka-sni-proxy"); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(etc); err != nil || info.Mode().Perm() != 0o750 {
-		t.Fatalf("%s: %v, %v; keys lie there, so others must not read it", etc, info.Mode(), err)
-	}
-
-	s := newSetup(t, etc)
-	run(t, "chgrp", "-R", "kafka-sni-proxy", etc)
-	// The process that takes over is this one's child when the old one has ended.
-	check(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
-	old, err := harness.Start(t.Context(), harness.Command{Name: "the service", Args: asUnit(t), Dir: etc, Output: filepath.Join(t.TempDir(), "log")})
-	check(t, err)
-	defer old.Kill()
-	check(t, old.Await(ctx, 20*time.Second, "the service is not ready", func() error { return s.get("/readyz") }))
-
-	load := s.startLoad(t)
-	load.await(ctx, t, 500)
-	edited := read(t, etc+"/kafka-sni-proxy.yaml")
-	run(t, "dpkg", "-i", deb(t, "1.1.0"))
-	if read(t, etc+"/kafka-sni-proxy.yaml") != edited {
-		t.Error("the upgrade changed the configuration")
-	}
-	check(t, old.Alive()) // the upgrade itself has stopped nothing
-	// Without systemd the package signals nobody: this is what its postinst does.
-	check(t, old.Signal(syscall.SIGUSR2))
-	check(t, old.Wait()) // status 0: every request that it had read got its response
-	m := regexp.MustCompile(`msg="handed over;.* pid=(\d+)`).FindStringSubmatch(read(t, old.Output))
-	if m == nil {
-		t.Fatalf("nothing was handed over:\n%s", old.Tail(20))
-	}
-	pid, err := strconv.Atoi(m[1])
-	check(t, err)
-	process, err := os.FindProcess(pid)
-	check(t, err)
-	next := harness.Adopt(process, "the new version", old.Output)
-	defer next.Kill()
-	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err != nil || exe != program {
-		t.Errorf("%q serves (%v), want the new %s", exe, err, program)
-	}
-	expect(t, "kafka-sni-proxy", run(t, program, "--version"), "1.1.0")
-	load.await(ctx, t, load.consumed.Load()+500)
-	load.finish(ctx, t)
-	check(t, next.Stop(20*time.Second))
-
-	run(t, "dpkg", "--remove", "kafka-sni-proxy")
-	if _, err := os.Stat(program); err == nil {
-		t.Error("the program is there after the removal")
-	}
-	if read(t, etc+"/kafka-sni-proxy.yaml") != edited {
-		t.Error("the removal changed the configuration")
-	}
-	run(t, "dpkg", "--purge", "kafka-sni-proxy")
-	if _, err := os.Stat(etc + "/kafka-sni-proxy.yaml"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the configuration after the purge: %v", err)
-	}
-	if _, err := os.Stat(etc + "/server_key.pem"); err != nil {
-		t.Error("the purge took the operator's key: ", err)
-	}
-}
-
-// asUnit returns the command of the installed unit, for its user and without
-// privileges, as systemd would run it.
-func asUnit(t *testing.T) []string {
-	unit := read(t, "/lib/systemd/system/kafka-sni-proxy.service")
-	value := func(key string) string {
-		m := regexp.MustCompile(`(?m)^` + key + `=(.+)$`).FindStringSubmatch(unit)
-		if m == nil {
-			t.Fatalf("the unit has no %s", key)
-		}
-		return m[1]
-	}
-	if dir := value("WorkingDirectory"); dir != etc {
-		t.Fatalf("the unit's folder is %s", dir)
-	}
-	who := value("User")
-	return append([]string{"setpriv", "--reuid=" + who, "--regid=" + who, "--init-groups", "--no-new-privs",
-		"--bounding-set=-all", "--inh-caps=-all"}, strings.Fields(value("ExecStart"))...)
-}
 
 // setup is a cluster in memory, and a configuration of the proxy in front of it.
 type setup struct {
@@ -308,18 +203,6 @@ func (l *load) finish(ctx context.Context, t *testing.T) {
 		t.Errorf("%d records arrived of %d", got, sent)
 	}
 	t.Logf("%d records produced, and consumed once and in order; %d requests met the end of their connection unread", sent, l.again.Load())
-}
-
-// alone waits for other runs on this machine: dpkg has one database.
-func alone(t *testing.T) {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("packages are installed by root")
-	}
-	lock, err := os.OpenFile("/run/lock/kafka-sni-proxy-packages", os.O_CREATE|os.O_RDWR, 0o600)
-	check(t, err)
-	check(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX))
-	t.Cleanup(func() { lock.Close() })
 }
 
 func run(t *testing.T, args ...string) string {

@@ -30,7 +30,22 @@ func boot(ctx context.Context, t *testing.T) *machine {
 	p, err := harness.Start(t.Context(), harness.Command{Name: "systemd", Args: []string{"bash", "testdata/systemd.sh", work},
 		Output: filepath.Join(t.TempDir(), "systemd.out")})
 	check(t, err)
-	t.Cleanup(p.Kill)
+	t.Cleanup(func() {
+		p.Kill()
+		// Its control groups, from below: they can go when all their processes have.
+		patience, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		check(t, harness.Await(patience, "control groups are left", func() error {
+			groups, err := filepath.Glob(fmt.Sprintf("/sys/fs/cgroup/*/kafka-sni-proxy-test-%d", p.PID()))
+			for _, group := range groups {
+				out, failed := exec.Command("find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").CombinedOutput()
+				if failed != nil {
+					err = fmt.Errorf("%w: %s", failed, out)
+				}
+			}
+			return err
+		}))
+	})
 	m := &machine{}
 	check(t, p.Await(ctx, 30*time.Second, "systemd does not boot", func() error {
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", p.PID(), p.PID()))
@@ -50,7 +65,7 @@ func boot(ctx context.Context, t *testing.T) *machine {
 }
 
 func (m *machine) command(args ...string) *exec.Cmd {
-	return exec.Command("nsenter", append([]string{"--target", m.pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd=/"}, args...)...)
+	return exec.Command("nsenter", append([]string{"--target", m.pid, "--mount", "--pid", "--cgroup", "--uts", "--ipc", "--root", "--wd"}, args...)...)
 }
 
 func (m *machine) run(t *testing.T, args ...string) string {
@@ -76,13 +91,24 @@ func (m *machine) install(t *testing.T, deb string) {
 	m.run(t, "dpkg", "-i", "/run/new.deb")
 }
 
-// The same life as above, by systemctl and dpkg alone.
-func TestSystemdRunsTheDebAndAnUpgradeHandsOver(t *testing.T) {
-	alone(t)
+// What of a .deb's life an operator relies on: it serves as the unit says, an
+// upgrade leaves no request without a response, a removal keeps the configuration,
+// and a purge leaves nothing but the operator's keys. This machine's own dpkg and
+// systemd take no part.
+func TestADebServesIsUpgradedUnderLoadRemovedAndPurged(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Fatal("packages are installed by root")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	m := boot(ctx, t)
+	if _, err := os.Stat(m.root + etc); err == nil {
+		m.run(t, "rm", "-rf", etc) // of the copy of this machine's files
+	}
 	m.install(t, deb(t, "1.0.0"))
+	if info, err := os.Stat(m.root + etc); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("%s: %v, %v; keys lie there, so others must not read it", etc, info, err)
+	}
 	m.run(t, "systemd-analyze", "verify", "--man=no", "/lib/systemd/system/kafka-sni-proxy.service", "/lib/systemd/system/kafka-sni-proxy.socket")
 	m.run(t, "systemctl", "is-enabled", "kafka-sni-proxy.service")
 	m.run(t, "systemctl", "start", "kafka-sni-proxy.service") // which is no failure
@@ -97,9 +123,16 @@ func TestSystemdRunsTheDebAndAnUpgradeHandsOver(t *testing.T) {
 	load := s.startLoad(t)
 	load.await(ctx, t, 500)
 	m.run(t, "systemctl", "reload", "kafka-sni-proxy.service")
+	if who := m.run(t, "sh", "-c", "stat --format %U /proc/$(systemctl show --property MainPID --value kafka-sni-proxy.service)"); who != "kafka-sni-proxy" {
+		t.Errorf("the service runs as %s", who)
+	}
 
 	old := m.property(t, "MainPID")
+	written := read(t, m.root+etc+"/kafka-sni-proxy.yaml")
 	m.install(t, deb(t, "1.1.0"))
+	if read(t, m.root+etc+"/kafka-sni-proxy.yaml") != written {
+		t.Error("the upgrade changed the configuration")
+	}
 	check(t, harness.Await(ctx, "the old process is there", func() error {
 		if _, err := os.Stat(m.root + "/proc/" + old); !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("process %s: %v", old, err)
@@ -120,11 +153,14 @@ func TestSystemdRunsTheDebAndAnUpgradeHandsOver(t *testing.T) {
 	if s.get("/healthz") == nil {
 		t.Error("it serves after the removal")
 	}
-	if _, err := os.Stat(m.root + etc + "/kafka-sni-proxy.yaml"); err != nil {
-		t.Error("the removal took the configuration: ", err)
+	if read(t, m.root+etc+"/kafka-sni-proxy.yaml") != written {
+		t.Error("the removal changed the configuration")
 	}
 	m.run(t, "dpkg", "--purge", "kafka-sni-proxy")
 	if _, err := os.Stat(m.root + etc + "/kafka-sni-proxy.yaml"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the configuration after the purge: %v", err)
+	}
+	if _, err := os.Stat(m.root + etc + "/server_key.pem"); err != nil {
+		t.Error("the purge took the operator's key: ", err)
 	}
 }

@@ -8,7 +8,8 @@
 // and made ready), serve.go (until a signal), with reload.go (files that change),
 // admin.go (metrics and health) and systemd.go in the background; handover.go and
 // handover_unix.go have another process go on. hints.go says what to do about
-// failures, in terms of flags.
+// failures, in terms of flags. check.go and healthcheck.go are commands of their own; help.go
+// has the topics of --help.
 package main
 
 import (

@@ -304,6 +304,7 @@ func (r *checkRun) expect(t *testing.T, what, level, result, remedy string) {
 	for _, got := range r.Results {
 		if regexp.MustCompile("^"+what+"$").MatchString(got.What) && got.Level == level &&
 			regexp.MustCompile(result).MatchString(got.Result) && regexp.MustCompile(remedy).MatchString(got.Remedy) {
+			t.Logf("%s  %s: %s\n→ %s", got.Level, got.What, got.Result, got.Remedy)
 			return
 		}
 	}

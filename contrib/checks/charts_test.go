@@ -117,6 +117,12 @@ type objects struct {
 	route      *gatewayv1.TLSRoute
 }
 
+// keep makes an object, and keeps it.
+func keep[T any](to **T) any {
+	*to = new(T)
+	return *to
+}
+
 // decode decodes all objects strictly.
 func decode(t *testing.T, text string) *objects {
 	t.Helper()
@@ -129,32 +135,24 @@ func decode(t *testing.T, text string) *objects {
 		var into any
 		switch meta.APIVersion + "/" + meta.Kind {
 		case "apps/v1/Deployment":
-			o.deployment = &appsv1.Deployment{}
-			into = o.deployment
-		case "v1/Service":
-			o.services = append(o.services, &corev1.Service{})
-			into = o.services[len(o.services)-1]
+			into = keep(&o.deployment)
 		case "v1/ConfigMap":
-			o.config = &corev1.ConfigMap{}
-			into = o.config
+			into = keep(&o.config)
 		case "policy/v1/PodDisruptionBudget":
-			o.budget = &policyv1.PodDisruptionBudget{}
-			into = o.budget
+			into = keep(&o.budget)
 		case "autoscaling/v2/HorizontalPodAutoscaler":
-			o.autoscaler = &autoscalingv2.HorizontalPodAutoscaler{}
-			into = o.autoscaler
+			into = keep(&o.autoscaler)
 		case "networking.k8s.io/v1/NetworkPolicy":
-			o.policy = &networkingv1.NetworkPolicy{}
-			into = o.policy
+			into = keep(&o.policy)
 		case "monitoring.coreos.com/v1/ServiceMonitor":
-			o.monitor = &monitoringv1.ServiceMonitor{}
-			into = o.monitor
+			into = keep(&o.monitor)
 		case "cert-manager.io/v1/Certificate":
-			o.cert = &certmanagerv1.Certificate{}
-			into = o.cert
+			into = keep(&o.cert)
 		case "gateway.networking.k8s.io/v1/TLSRoute":
-			o.route = &gatewayv1.TLSRoute{}
-			into = o.route
+			into = keep(&o.route)
+		case "v1/Service":
+			o.services = append(o.services, nil)
+			into = keep(&o.services[len(o.services)-1])
 		default:
 			t.Errorf("nobody knows the object %s %s", meta.APIVersion, meta.Kind)
 			continue

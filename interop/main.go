@@ -66,6 +66,7 @@ func main() { program.Main() }
 // options are the command line.
 type options struct {
 	filter  *regexp.Regexp
+	skip    *regexp.Regexp // nil: nothing
 	list    bool
 	timeout time.Duration
 	keep    bool
@@ -77,6 +78,7 @@ type options struct {
 func parse(args []string, stdout io.Writer) (o options, err error) {
 	fs := flag.NewFlagSet("interop", flag.ContinueOnError)
 	pattern := fs.String("run", "", "run only the scenarios whose name matches this `regexp`")
+	skip := fs.String("skip", "", "leave out the scenarios whose name matches this `regexp`")
 	fs.BoolVar(&o.list, "list", false, "list the scenarios and end")
 	fs.DurationVar(&o.timeout, "timeout", 40*time.Minute, "end the whole run after this `time`")
 	fs.BoolVar(&o.keep, "keep", false, "keep the work folder, with all logs, after a good run, too")
@@ -88,6 +90,11 @@ func parse(args []string, stdout io.Writer) (o options, err error) {
 	}
 	if o.filter, err = regexp.Compile(*pattern); err != nil {
 		return o, harness.Usagef("--run: %v", err)
+	}
+	if *skip != "" {
+		if o.skip, err = regexp.Compile(*skip); err != nil {
+			return o, harness.Usagef("--skip: %v", err)
+		}
 	}
 	return o, nil
 }
@@ -159,7 +166,7 @@ func interop(ctx context.Context, o options, work string) (err error) {
 func choose(o options) []scenario {
 	var chosen []scenario
 	for _, s := range scenarios {
-		if o.filter.MatchString(s.name) && !(o.direct && s.needsProxy) {
+		if o.filter.MatchString(s.name) && !(o.skip != nil && o.skip.MatchString(s.name)) && !(o.direct && s.needsProxy) {
 			chosen = append(chosen, s)
 		}
 	}

@@ -175,12 +175,16 @@ func (f *checkFlags) readLogin() (*preflight.Login, error) {
 		return nil, nil
 	}
 	data, err := readFile(f.login)
-	if err != nil {
-		return nil, fmt.Errorf("--login: %w", err)
+	if err != nil { // without the path: by mistake it may be the login itself
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, fmt.Errorf("--login: the file cannot be read: %w: it takes the name of a file that holds USER:PASSWORD", err)
 	}
 	user, password, ok := strings.Cut(strings.TrimRight(string(data), "\r\n"), ":")
 	if !ok || user == "" || strings.Contains(password, "\n") {
-		return nil, fmt.Errorf("--login: %s is not USER:PASSWORD on one line", f.login)
+		return nil, errors.New("--login: the file does not hold USER:PASSWORD on one line")
 	}
 	return &preflight.Login{User: user, Password: password}, nil
 }
@@ -363,7 +367,7 @@ func (w *wayCheck) cluster(ctx context.Context, name string) []preflight.Broker 
 
 // listener looks at what the clients of a listener will see.
 func (w *wayCheck) listener(ctx context.Context, l *listenerPart, brokers map[string][]preflight.Broker) {
-	c := &preflight.Listener{Label: l.config.Label(), Naming: map[string]route.Naming{}, Brokers: map[string][]preflight.Broker{}, Own: preflight.OwnAddresses()}
+	c := &preflight.Listener{Label: l.config.Label(), Naming: map[string]route.Naming{}, Brokers: map[string][]preflight.Broker{}, Own: preflight.OwnAddresses(), Timeout: w.setup.config.Timeouts.Dial}
 	subject := "listener " + c.Label
 	for i, shown := range l.files.shown {
 		if pair, named := shown.Value(), l.config.Certificates[i]; pair.Leaf != nil { // nil: it cannot be read

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,8 +96,11 @@ func (f *healthFlags) address() (string, error) {
 		return "", usageErrors{errors.New("--admin-bind: is missing: say where the proxy's admin port is, or give its --config")}
 	}
 	host, port, err := net.SplitHostPort(bind)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
-		return "", usageErrors{fmt.Errorf("--admin-bind: %w", err)}
+		return "", usageErrors{fmt.Errorf("--admin-bind: %q is not address:port, as in 127.0.0.1:9090", bind)}
 	}
 	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
 		host = "localhost" // whichever family it listens on

@@ -116,9 +116,11 @@ func (c *Client) resolve(ctx context.Context, at route.Address, add func(level L
 	if c.ConnectTo != "" {
 		return true
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
 	addresses, err := net.DefaultResolver.LookupHost(ctx, at.Host)
 	if err != nil {
-		add(Failed, fmt.Sprintf("make a DNS record for *.%s that leads to the proxy; --connect-to HOST:PORT tries it without", domainOf(at.Host)), "%s does not resolve: %s", at.Host, dnsText(err))
+		add(Failed, fmt.Sprintf("make a DNS record for %s that leads to the proxy; --connect-to HOST:PORT tries it without", wildcardOf(at.Host)), "%s does not resolve: %s", at.Host, dnsText(err))
 		return false
 	}
 	add(OK, "", "resolves to %s", strings.Join(addresses, ", "))

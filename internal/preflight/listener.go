@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/route"
@@ -24,6 +25,8 @@ type Listener struct {
 
 	// Lookup resolves a name. Nil: the system's DNS.
 	Lookup func(ctx context.Context, name string) ([]string, error)
+	// Timeout is for each name.
+	Timeout time.Duration
 	// Own are the addresses of this machine.
 	Own []netip.Addr
 }
@@ -71,9 +74,8 @@ func (l *Listener) covered(subject string, names []string, r *Report) {
 		r.Add(Result{subject, "names in certificates", OK, fmt.Sprintf("all of %s are covered", some(names)), ""})
 		return
 	}
-	_, domain, _ := strings.Cut(missing[0], ".")
 	r.Add(Result{subject, "names in certificates", Failed, fmt.Sprintf("no certificate covers %s: clients will refuse the connection", some(missing)),
-		fmt.Sprintf("get a certificate for *.%s (a wildcard stands for one label), or add these names to it", domain)})
+		fmt.Sprintf("get a certificate for %s (a wildcard stands for one label), or add these names to it", wildcardOf(missing[0]))})
 }
 
 // some lists names, but not hundreds.
@@ -97,10 +99,12 @@ func (l *Listener) resolves(ctx context.Context, subject, name string) Result {
 	if lookup == nil {
 		lookup = net.DefaultResolver.LookupHost
 	}
+	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
+	defer cancel()
 	addresses, err := lookup(ctx, name)
 	if err != nil {
 		result.Level, result.Result = Warning, fmt.Sprintf("does not resolve on this machine: %v", dnsText(err))
-		result.Remedy = "have DNS lead it to the proxy, or to the load balancer in front of it: one record *." + domainOf(name) + " does for all brokers"
+		result.Remedy = "have DNS lead it to the proxy, or to the load balancer in front of it: one record " + wildcardOf(name) + " does for all brokers"
 		return result
 	}
 	for _, text := range addresses {
@@ -123,7 +127,10 @@ func dnsText(err error) string {
 	return err.Error()
 }
 
-func domainOf(name string) string {
-	_, domain, _ := strings.Cut(name, ".")
-	return domain
+// wildcardOf is the record that covers a name and those beside it.
+func wildcardOf(name string) string {
+	if _, domain, ok := strings.Cut(name, "."); ok {
+		return "*." + domain
+	}
+	return name
 }

@@ -12,13 +12,16 @@ import (
 // A certificate's subject, or a broker's host name, may hold what moves a terminal's cursor.
 func TestAReportCannotMoveTheCursor(t *testing.T) {
 	r := &Report{}
-	r.Add(Result{"cluster \x1b[2J", "up\rstream\u009b", Failed, "CN=\x1b]0;title\x07", "\x7f"})
+	r.Add(Result{"cluster \x1b[2J", "up\rstream\u009b\n  ok       forged", Failed, "CN=\x1b]0;title\x07", "\x7f"})
 	var b bytes.Buffer
 	if err := r.Write(&b, false); err != nil {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(b.String(), "\x1b\r\x07\x7f\u009b") {
 		t.Errorf("control characters are in %q", b.String())
+	}
+	if strings.Contains(b.String(), "\n  ok") {
+		t.Errorf("a peer has written a line of its own:\n%s", b.String())
 	}
 	for _, want := range []string{"failed", "CN=", "1 of 1 checks failed"} {
 		if !strings.Contains(b.String(), want) {
@@ -69,6 +72,24 @@ func TestDescriptorsAreTwoForEachConnection(t *testing.T) {
 		if got := r.Results()[1]; got.Level != c.want {
 			t.Errorf("%d connections with %d: %+v", c.connections, c.descriptors, got)
 		}
+	}
+}
+
+// A broker may say again what it was sent, and may answer Metadata with nonsense.
+func TestABrokersAnswerShowsNoPassword(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	go func() {
+		request := make([]byte, 1<<10)
+		theirs.Read(request)
+		theirs.Write([]byte{0, 0, 0, 10, 0, 0, 0, keySaslHandshake, 0, 0, 0, 0, 0, 0})
+		n, _ := theirs.Read(request)
+		said := request[n-10 : n]
+		theirs.Write(append([]byte{0, 0, 0, 18, 0, 0, 0, keySaslAuthenticate, 0, 58, 0, 10}, said...))
+	}()
+	err := (&Login{"u", "the-secret"}).authenticate(ours)
+	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "***") {
+		t.Errorf("it says %v", err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"syscall"
 	"time"
 
 	"kafka-sni-proxy/internal/cluster"
@@ -84,18 +86,23 @@ func (e *endpoint) probe(ctx context.Context, metadata bool) *answer {
 	}
 	if e.login != nil {
 		if a.loginRefused = e.login.authenticate(conn); a.loginRefused != nil {
-			if errors.Is(a.loginRefused, io.EOF) {
+			if isEnd(a.loginRefused) {
 				a.loginRefused = errors.New("the broker ended the connection, as brokers do for a wrong user or password")
 			}
 			a.needsLogin = true
 			return a
 		}
 	}
-	if a.err = a.askBrokers(conn); a.err != nil && e.login == nil && ctx.Err() == nil {
-		a.needsLogin, a.err = true, nil // it answered a moment ago
+	a.err = a.askBrokers(conn)
+	if isEnd(a.err) && e.login == nil { // it answered a moment ago
+		a.needsLogin, a.err = true, nil
 	}
 	return a
 }
+
+// isEnd reports whether the other end has closed or reset the connection, as brokers do when
+// they want a login.
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
 
 // handshake does TLS, and verifies the certificate after it has kept what was shown.
 func (e *endpoint) handshake(ctx context.Context, socket net.Conn, a *answer) (net.Conn, error) {
@@ -224,6 +231,9 @@ func (l *Login) authenticate(conn io.ReadWriter) error {
 		if n := int(int16(binary.BigEndian.Uint16(rest))); n > 0 && n <= len(rest)-2 {
 			text = string(rest[2 : 2+n])
 		}
+	}
+	if l.Password != "" { // a broker may say again what it was sent
+		text = strings.ReplaceAll(text, l.Password, "***")
 	}
 	return fmt.Errorf("user %q was refused: %s", l.User, text)
 }

@@ -21,6 +21,9 @@ func printable(s string) string {
 	}, s)
 }
 
+// oneLine has no peer begin a line of the report.
+func oneLine(s string) string { return strings.ReplaceAll(printable(s), "\n", "?") }
+
 // Write writes the report for a person: a line for each result, under its subject, with
 // what to do in lines below it.
 func (r *Report) Write(w io.Writer, coloured bool) error {
@@ -32,16 +35,16 @@ func (r *Report) Write(w io.Writer, coloured bool) error {
 	for _, result := range r.Results() {
 		if result.Subject != subject {
 			subject = result.Subject
-			fmt.Fprintf(&b, "%s\n", printable(subject))
+			fmt.Fprintf(&b, "%s\n", oneLine(subject))
 		}
 		level := fmt.Sprintf("%-7s", result.Level)
 		if coloured {
 			level = colours[result.Level] + level + plain
 		}
 		text := strings.ReplaceAll(printable(result.Result), "\n", "\n            ")
-		fmt.Fprintf(&b, "  %s  %-*s  %s\n", level, width, printable(result.What), text)
+		fmt.Fprintf(&b, "  %s  %-*s  %s\n", level, width, oneLine(result.What), text)
 		if result.Remedy != "" {
-			fmt.Fprintf(&b, "           → %s\n", printable(result.Remedy))
+			fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(printable(result.Remedy), "\n", "\n             "))
 		}
 	}
 	if failed := r.Count(Failed); failed > 0 {

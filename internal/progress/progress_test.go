@@ -15,6 +15,12 @@ type buffer struct {
 	bytes.Buffer
 }
 
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.String()
+}
+
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -28,7 +34,7 @@ func TestNothingIsShownBeforeTwoSeconds(t *testing.T) {
 		l.Set("broker 1 of 3")
 		time.Sleep(patience - time.Millisecond)
 		synctest.Wait()
-		if b.Len() > 0 {
+		if b.String() != "" {
 			t.Errorf("%q was shown at once", b.String())
 		}
 		time.Sleep(time.Millisecond)

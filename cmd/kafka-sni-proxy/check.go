@@ -290,7 +290,6 @@ func (w *wayCheck) run(ctx context.Context) {
 	for _, l := range w.setup.listeners {
 		w.listener(ctx, l, brokers)
 	}
-	w.report.Progress("")
 }
 
 // own returns a report whose results are written in terms of the file, if there is one,

@@ -145,8 +145,7 @@ func firstLine(text string) string {
 }
 
 // goWithConfig are the flags that may be given beside --config: they are no settings.
-var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true,
-	"json": true, "login": true}
+var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true}
 
 // checkFlagsWithConfig finds flags and variables that do not go with --config.
 func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {
@@ -154,8 +153,9 @@ func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {
 	if f.configFile == "" {
 		return
 	}
+	settings := startFlags()
 	fs.Visit(func(flag *pflag.Flag) {
-		if !goWithConfig[flag.Name] {
+		if settings.Lookup(flag.Name) != nil && !goWithConfig[flag.Name] {
 			what := "--" + flag.Name
 			if v := f.variables[flag.Name]; v != "" {
 				what = v

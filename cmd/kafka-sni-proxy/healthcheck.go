@@ -41,7 +41,7 @@ func newHealthFlags() *healthFlags { return &healthFlags{flags: newFlags()} }
 func (f *healthFlags) define(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	fs.StringVar(&f.config.Admin.Bind, "admin-bind", "", "`address:port` of the proxy's admin port, as the proxy was given it")
-	fs.StringVar(&f.configFile, "config", "", "the proxy's configuration `file`, for admin.bind in it")
+	fs.StringVar(&f.configFile, "config", "", "the proxy's configuration `file`, for admin.bind in it; without --admin-bind")
 	fs.BoolVar(&f.ready, "ready", false, "ask whether a new client would be served (/readyz), not only whether the proxy is alive (/healthz)")
 	fs.BoolP("help", "h", false, "show this help, and exit")
 }
@@ -81,7 +81,7 @@ func newHealthcheckCommand(wrong usageErrors, stdout io.Writer) *cobra.Command {
 // address is where the admin port is reached.
 func (f *healthFlags) address() (string, error) {
 	bind, wrong := f.config.Admin.Bind, f.errors
-	if f.configFile != "" {
+	if f.configFile != "" && bind == "" {
 		c := readConfiguration(f.configFile, nil)
 		wrong = append(wrong, c.wrong...)
 		bind = c.config.Admin.Bind

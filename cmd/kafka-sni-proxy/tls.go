@@ -253,7 +253,7 @@ func pairWarnings(pair config.KeyPair, c tls.Certificate) []string {
 }
 
 func expiresSoon(file string, leaf *x509.Certificate) []string {
-	if time.Until(leaf.NotAfter) > 30*24*time.Hour {
+	if time.Until(leaf.NotAfter) > certs.RenewBefore {
 		return nil
 	}
 	return []string{fmt.Sprintf("%s expires on %s: renew it soon", file, leaf.NotAfter.UTC().Format("2006-01-02 15:04 MST"))}

@@ -13,7 +13,11 @@ package certs
 import (
 	"crypto/x509"
 	"errors"
+	"time"
 )
+
+// RenewBefore is how long before its end a certificate is warned about.
+const RenewBefore = 30 * 24 * time.Hour
 
 // Uncovered returns those of the names that the certificate is not valid for,
 // by the rules of TLS clients: subject alternative names alone count, and a

@@ -75,35 +75,29 @@ func (t *Table) Lookup(name string) []netip.Addr {
 	if t == nil {
 		return nil
 	}
-	switch name := t.match(normalize(name)); {
-	case name == "":
-		return nil
-	case !strings.Contains(name, "*"):
-		return t.exact[name]
-	default:
-		i := slices.IndexFunc(t.wildcards, func(w wildcard) bool { return w.pattern == name })
-		return t.wildcards[i].addrs
-	}
+	_, addrs := t.match(normalize(name))
+	return addrs
 }
 
-// match returns the name or the wildcard that is used for a normalized name; "" for none.
-func (t *Table) match(name string) string {
-	if _, ok := t.exact[name]; ok {
-		return name
+// match returns the name or the wildcard that is used for a normalized name, and its
+// addresses; "" for none.
+func (t *Table) match(name string) (definition string, addrs []netip.Addr) {
+	if addrs, ok := t.exact[name]; ok {
+		return name, addrs
 	}
 	if len(t.wildcards) == 0 {
-		return ""
+		return "", nil
 	}
 	if checkName(name) != nil { // an address, or nothing that DNS would know
-		return ""
+		return "", nil
 	}
 	name = segments(name)
 	for _, w := range t.wildcards {
 		if ok, _ := path.Match(w.glob, name); ok { // no glob that is made here is malformed
-			return w.pattern
+			return w.pattern, w.addrs
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // Unused returns the names and wildcards of the table that are used for none of these names,
@@ -114,7 +108,8 @@ func (t *Table) Unused(asked ...string) (unused []string) {
 	}
 	used := map[string]bool{}
 	for _, name := range asked {
-		used[t.match(normalize(name))] = true
+		definition, _ := t.match(normalize(name))
+		used[definition] = true
 	}
 	for name := range t.exact {
 		if !used[name] {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,11 +49,14 @@ func (c *Client) Run(ctx context.Context, r *Report) {
 		return
 	}
 	r.Add(Result{c.subject(), "Metadata", OK, fmt.Sprintf("%d brokers, cluster id %q", len(a.brokers), a.clusterID), ""})
-	slices.SortFunc(a.brokers, func(x, y broker) int { return int(x.node) - int(y.node) })
+	if c.TLS == nil && c.Login != nil {
+		r.Add(loginInClear(c.subject()))
+	}
 	c.unique(a.brokers, r)
-	r.each(ctx, len(a.brokers), func(ctx context.Context, i int) []Result {
-		b, own := a.brokers[i], &Report{}
-		r.progress("broker %d of %d", i+1, len(a.brokers))
+	brokers := r.first(c.subject(), a.brokers)
+	r.each(ctx, len(brokers), func(ctx context.Context, i int) []Result {
+		b, own := brokers[i], &Report{}
+		r.progress("broker %d of %d", i+1, len(brokers))
 		c.step(ctx, fmt.Sprintf("broker %d at %s", b.node, b.address), b.address, false, own)
 		return own.Results()
 	})
@@ -66,7 +68,7 @@ func (c *Client) subject() string { return "as a client of " + c.Bootstrap.Strin
 func (c *Client) unique(brokers []broker, r *Report) {
 	nodes := map[route.Address]int32{}
 	for _, b := range brokers {
-		if other, taken := nodes[b.address]; taken {
+		if other, taken := nodes[b.address]; taken && other != b.node {
 			r.Add(Result{c.subject(), fmt.Sprintf("brokers %d and %d", other, b.node), Failed, fmt.Sprintf("have the same address, %s", b.address), "this is no answer of the proxy's: see that the bootstrap name leads to it"})
 		}
 		nodes[b.address] = b.node
@@ -90,7 +92,7 @@ func (c *Client) step(ctx context.Context, what string, at route.Address, metada
 	if a.err != nil && !a.speaksKafka {
 		text, remedy := a.err.Error(), c.remedy(a)
 		if a.tls != nil {
-			if result, better, ok := refused(a.err, a.tls.PeerCertificates, now(c.TLS), "--client-ca-certs"); ok {
+			if result, better, ok := refused(a.err, a.tls.PeerCertificates, time.Now(), "--client-ca-certs"); ok {
 				text, remedy = result, strings.ReplaceAll(better, "its owner", "the proxy's operator")
 			}
 		}

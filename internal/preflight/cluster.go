@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/hosts"
 	"kafka-sni-proxy/internal/route"
 )
@@ -52,6 +54,10 @@ func (c *Cluster) Run(ctx context.Context, r *Report) (known []Broker) {
 	brokers, source := c.brokers(answers)
 	c.clusterIDs(subject, answers, r)
 	c.source(subject, answers, brokers, source, r)
+	if c.TLS == nil && c.Login != nil {
+		r.Add(loginInClear(subject))
+	}
+	brokers = r.first(subject, brokers)
 	r.each(ctx, len(brokers), func(ctx context.Context, i int) []Result {
 		b := brokers[i]
 		r.progress("cluster %s: broker %d of %d", c.Name, i+1, len(brokers))
@@ -83,7 +89,7 @@ func (c *Cluster) results(subject, what string, at route.Address, a *answer) []R
 	case a.err != nil:
 		result.Level, result.Result, result.Remedy = Failed, a.err.Error(), c.Hint(a.err)
 		if a.tls != nil {
-			if text, remedy, ok := refused(a.err, a.tls.PeerCertificates, now(c.TLS), "--upstream-ca-certs"); ok {
+			if text, remedy, ok := refused(a.err, a.tls.PeerCertificates, time.Now(), "--upstream-ca-certs"); ok {
 				result.Result, result.Remedy = fmt.Sprintf("%s: %s", where, text), remedy
 			}
 		}
@@ -93,6 +99,9 @@ func (c *Cluster) results(subject, what string, at route.Address, a *answer) []R
 		if a.wantsClient && len(c.TLS.Certificates) == 0 && a.tls != nil && !isRefused(a.err) {
 			result.Remedy = "it asks for a client certificate (mTLS), and there is none: give one with --upstream-cert and --upstream-key"
 		}
+		if a.speaksKafka {
+			result.Remedy = "it answers ApiVersions, and Metadata not as Kafka does: see what is there, and its own log"
+		}
 		return []Result{result}
 	case a.tls == nil:
 		result.Result = fmt.Sprintf("%s, plaintext, speaks Kafka", where)
@@ -101,7 +110,7 @@ func (c *Cluster) results(subject, what string, at route.Address, a *answer) []R
 		if c.TLS.InsecureSkipVerify {
 			result.Level, result.Result = Warning, result.Result+", NOT VERIFIED"
 			result.Remedy = "take --trust-upstream-certs out: anyone in between can read and change everything"
-		} else if leaf := a.tls.PeerCertificates[0]; leaf.NotAfter.Sub(now(c.TLS)) < soon {
+		} else if leaf := a.tls.PeerCertificates[0]; time.Until(leaf.NotAfter) < certs.RenewBefore {
 			result.Level, result.Remedy = Warning, "the certificate expires soon: have its owner renew it"
 		}
 	}
@@ -110,16 +119,6 @@ func (c *Cluster) results(subject, what string, at route.Address, a *answer) []R
 		all = append(all, Result{subject, what, Failed, "login: " + a.loginRefused.Error(), "see the file of --login, USER:PASSWORD on one line"})
 	}
 	return all
-}
-
-// soon is when a certificate is to be renewed.
-const soon = 30 * 24 * time.Hour
-
-func now(c *tls.Config) time.Time {
-	if c != nil && c.Time != nil {
-		return c.Time()
-	}
-	return time.Now()
 }
 
 func isRefused(err error) bool { return errors.As(err, new(*tls.CertificateVerificationError)) }
@@ -142,8 +141,24 @@ func (c *Cluster) brokers(answers []*answer) (all []broker, source string) {
 			all, source = append(all, broker{e.Node, e.Address}), "from the routes file"
 		}
 	}
-	slices.SortFunc(all, func(a, b broker) int { return int(a.node) - int(b.node) })
-	return slices.CompactFunc(all, func(a, b broker) bool { return a.node == b.node }), source
+	return all, source
+}
+
+// maxBrokers is how many brokers are tried. Whoever answers says how many there are.
+const maxBrokers = 1000
+
+// first returns the brokers that are tried, by node id, and says so when some are not.
+func (r *Report) first(subject string, all []broker) []broker {
+	all = slices.SortedFunc(slices.Values(all), func(a, b broker) int { return cmp.Compare(a.node, b.node) })
+	all = slices.CompactFunc(all, func(a, b broker) bool { return a.node == b.node })
+	if len(all) > maxBrokers {
+		r.Add(Result{subject, "brokers", Note, fmt.Sprintf("only the first %d of %d are tried", maxBrokers, len(all)), ""})
+	}
+	return all[:min(len(all), maxBrokers)]
+}
+
+func loginInClear(subject string) Result {
+	return Result{subject, "login", Warning, "the password went over the network in plaintext", "use TLS, or log in with another account's password here"}
 }
 
 // clusterIDs finds bootstrap servers that belong to different clusters.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -23,8 +24,6 @@ type Listener struct {
 	Naming    map[string]route.Naming // by cluster
 	Brokers   map[string][]Broker     // by cluster
 
-	// Lookup resolves a name. Nil: the system's DNS.
-	Lookup func(ctx context.Context, name string) ([]string, error)
 	// Timeout is for each name.
 	Timeout time.Duration
 	// Own are the addresses of this machine.
@@ -35,7 +34,7 @@ type Listener struct {
 func (l *Listener) Run(ctx context.Context, r *Report) {
 	subject := "listener " + l.Label
 	names := slices.Clone(l.Bootstrap)
-	for _, cluster := range sorted(l.Brokers) {
+	for _, cluster := range slices.Sorted(maps.Keys(l.Brokers)) {
 		for _, b := range l.Brokers[cluster] {
 			host, _, err := l.Naming[cluster].Address(b.Node, b.Name)
 			if err != nil {
@@ -51,14 +50,6 @@ func (l *Listener) Run(ctx context.Context, r *Report) {
 	l.covered(subject, names, r)
 	r.progress("listener %s: resolving %d names", l.Label, len(names))
 	r.each(ctx, len(names), func(ctx context.Context, i int) []Result { return []Result{l.resolves(ctx, subject, names[i])} })
-}
-
-func sorted[V any](m map[string]V) (keys []string) {
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // covered says whether clients will be shown a certificate for each name.
@@ -95,13 +86,9 @@ func (l *Listener) resolves(ctx context.Context, subject, name string) Result {
 		result.Result = "is an address"
 		return result
 	}
-	lookup := l.Lookup
-	if lookup == nil {
-		lookup = net.DefaultResolver.LookupHost
-	}
 	ctx, cancel := context.WithTimeout(ctx, l.Timeout)
 	defer cancel()
-	addresses, err := lookup(ctx, name)
+	addresses, err := net.DefaultResolver.LookupHost(ctx, name)
 	if err != nil {
 		result.Level, result.Result = Warning, fmt.Sprintf("does not resolve on this machine: %v", dnsText(err))
 		result.Remedy = "have DNS lead it to the proxy, or to the load balancer in front of it: one record " + wildcardOf(name) + " does for all brokers"

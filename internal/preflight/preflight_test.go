@@ -75,6 +75,22 @@ func TestDescriptorsAreTwoForEachConnection(t *testing.T) {
 	}
 }
 
+// Whoever answers says how many brokers there are, and may say so twice.
+func TestAThousandBrokersAreTriedAtTheMost(t *testing.T) {
+	var all []broker
+	for node := range int32(maxBrokers) + 5 {
+		all = append(all, broker{node: maxBrokers + 5 - node}, broker{node: maxBrokers + 5 - node})
+	}
+	r := &Report{}
+	tried := r.first("s", all)
+	if len(tried) != maxBrokers || tried[0].node != 1 || tried[maxBrokers-1].node != maxBrokers {
+		t.Errorf("%d are tried, from %d on", len(tried), tried[0].node)
+	}
+	if r.Count(Note) != 1 {
+		t.Errorf("nobody says so: %v", r.Results())
+	}
+}
+
 // A broker may say again what it was sent, and may answer Metadata with nonsense.
 func TestABrokersAnswerShowsNoPassword(t *testing.T) {
 	ours, theirs := net.Pipe()

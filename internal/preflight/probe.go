@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -139,9 +140,6 @@ func (e *endpoint) verify(s tls.ConnectionState) error {
 		intermediates.AddCert(cert)
 	}
 	options := x509.VerifyOptions{Roots: e.tls.RootCAs, DNSName: e.address.Host, Intermediates: intermediates}
-	if e.tls.Time != nil {
-		options.CurrentTime = e.tls.Time()
-	}
 	if _, err := s.PeerCertificates[0].Verify(options); err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 	}
@@ -270,7 +268,7 @@ func (a *answer) askBrokers(conn io.ReadWriter) error {
 			return string(host), port, nil
 		},
 	}
-	_, err := requests.Forward([]byte(string(cluster.MetadataQuery)))
+	_, err := requests.Forward(bytes.Clone(cluster.MetadataQuery)) // which it may change
 	for batch := make([]byte, 16<<10); err == nil && (inFlight.Len() > 0 || !responses.AtBoundary()); {
 		n := 0
 		n, err = conn.Read(batch)

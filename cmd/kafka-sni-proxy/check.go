@@ -283,9 +283,11 @@ func (w *wayCheck) run(ctx context.Context) {
 	machine.Run(w.own())
 	brokers := map[string][]preflight.Broker{}
 	for _, name := range slices.Sorted(maps.Keys(w.setup.clusters)) {
-		if !w.isBroken("clusters." + name + ".") {
-			brokers[name] = w.cluster(ctx, name)
+		if w.isBroken(config.ClusterPath(name, "")) {
+			w.report.Add(preflight.Result{Subject: "cluster " + name, What: "brokers", Level: preflight.Note, Result: "not checked: correct its files first"})
+			continue
 		}
+		brokers[name] = w.cluster(ctx, name)
 	}
 	for _, l := range w.setup.listeners {
 		w.listener(ctx, l, brokers)

@@ -321,6 +321,13 @@ func TestCheckWarnsOfLinesOfTheHostsFileThatAreNeverUsed(t *testing.T) {
 	}
 }
 
+func TestCheckSaysWhatItCouldNotTry(t *testing.T) {
+	r := newRealm(t)
+	got := runCheck(t, r.dir, "--sni-suffix=kafka.example", "--bind=127.0.0.1:0", "--upstream=localhost:1", "--hosts-file=nosuch")
+	got.expect(t, "--hosts-file", "failed", "nosuch does not exist", "correct the path")
+	got.expect(t, "brokers", "note", "not checked: correct its files first", "")
+}
+
 func TestCheckSaysWhenThereAreTooFewDescriptors(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no such limit")

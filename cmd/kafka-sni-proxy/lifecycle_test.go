@@ -302,7 +302,7 @@ func TestLogCanBeJSONAndQuiet(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // ends it as soon as it serves
 	t.Chdir(c.dir)
-	args := []string{"--sni-suffix", suffix, "--upstream", c.upstream, "--bind", "127.0.0.1:0", "--upstream-ca-certs", "upstream_ca.pem", "--log-level", "warn"}
+	args := []string{"--sni-suffix", suffix, "--upstream", c.upstream, "--bind", "127.0.0.1:0", "--upstream-ca-certs", "upstream_ca.pem", "--hosts-file", "hosts", "--log-level", "warn"}
 	if code := run(ctx, args, io.Discard, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, standard error:\n%s", code, stderr.String())
 	}

@@ -39,7 +39,7 @@ func (c *Config) LookInterval() time.Duration {
 // often, and so much time has passed since the last one: more, when the machine or the
 // process was stopped in between, in which time no peer could have been heard.
 func (s *Session) Look(every, elapsed time.Duration) {
-	if s.life.state() == starting { // which has deadlines
+	if now := s.life.state(); now == starting || now == cut { // deadlines; nothing is left to end, and there may be no broker
 		return
 	}
 	w, config := &s.watch, s.config

@@ -74,6 +74,18 @@ func TestSessionsAreNotIdleThatWereAMomentAgo(t *testing.T) {
 	}
 }
 
+// Drain cuts a session that has not reached its broker, and the sweep may come before it is
+// forgotten.
+func TestSessionsThatWereCutBeforeTheirBrokerCanBeLookedAt(t *testing.T) {
+	_, accepted := pair(t)
+	s := New(&Config{TCPUserTimeout: time.Minute}, accepted)
+	s.Drain()
+	s.Look(time.Second, time.Second)
+	if s.State() != "cut" {
+		t.Errorf("the session is %s", s.State())
+	}
+}
+
 // A byte more, and each connection takes 128.
 func TestSessionsKeepTheirSizeClass(t *testing.T) {
 	if size := unsafe.Sizeof(Session{}); size > 1408 {

@@ -34,6 +34,7 @@ var rules = map[string]struct {
 		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},
 		never: []string{"flag", "log", "log/slog", "os", "os/signal", "unsafe"},
 	},
+	"internal/api": {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},
 	"internal/progress": {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/admin": {
 		ours:   []string{"internal/server"},

@@ -27,31 +27,32 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress"},
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress", "internal/api", "internal/histogram"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
 	"internal/preflight": {
 		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},
 		never: []string{"flag", "log", "log/slog", "os", "os/signal", "unsafe"},
 	},
-	"internal/api": {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},
-	"internal/progress": {never: []string{"net", "log", "log/slog"}, noGo: true},
+	"internal/api":       {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},
+	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
+	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/admin": {
-		ours:   []string{"internal/server"},
+		ours:   []string{"internal/api", "internal/server", "internal/session", "internal/cluster", "internal/kafka", "internal/histogram"},
 		others: []string{"github.com/prometheus/"},
 		never:  []string{"flag", "os", "os/signal", "unsafe"},
 	},
 	"internal/server": {
-		ours:  []string{"internal/session", "internal/cluster", "internal/route", "internal/tlswire", "internal/loglimit", "internal/suggest"},
+		ours:  []string{"internal/session", "internal/cluster", "internal/kafka", "internal/route", "internal/tlswire", "internal/histogram", "internal/loglimit", "internal/suggest"},
 		never: []string{"flag", "os/signal", "unsafe"},
 	},
 	"internal/session": {
-		ours:   []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route"},
+		ours:   []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/histogram"},
 		others: []string{"github.com/pires/go-proxyproto"},
 		never:  []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
 	},
 	"internal/cluster": {
-		ours:  []string{"internal/tlswire", "internal/kafka", "internal/route"},
+		ours:  []string{"internal/tlswire", "internal/kafka", "internal/route", "internal/histogram"},
 		never: []string{"flag", "os/signal", "unsafe"},
 		noGo:  true,
 	},

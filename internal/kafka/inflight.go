@@ -28,7 +28,8 @@ type pending struct {
 	correlation  int32
 	key, version int16
 	kind         pendingKind
-	api          *api // nil: the answer carries no addresses
+	api          *api  // nil: the answer carries no addresses
+	at           int64 // when it came: Requests.Now
 }
 
 type pendingKind uint8
@@ -45,6 +46,18 @@ func (o *InFlight) Len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.count
+}
+
+// Oldest returns the request that has had no response for longest: when it came, as
+// [Requests.Now] was then, its API key, and how many there are; 0: none.
+func (o *InFlight) Oldest() (at int64, key int16, waiting int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == 0 {
+		return 0, 0, 0
+	}
+	head := &o.ring[o.first]
+	return head.at, head.key, o.count
 }
 
 // Close has a Requests that waits for room give up. The session is over.
@@ -81,7 +94,7 @@ func (o *InFlight) push(p pending) bool {
 }
 
 func (o *InFlight) grow() {
-	ring := make([]pending, max(8, 2*len(o.ring)))
+	ring := make([]pending, max(4, 2*len(o.ring)))
 	for i := range o.count {
 		ring[i] = o.ring[(o.first+i)&(len(o.ring)-1)]
 	}

@@ -73,19 +73,6 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s v%d, offset %d: %s", apiName(e.Key), e.Version, e.Offset, e.Reason)
 }
 
-func apiName(key int16) string {
-	switch key {
-	case keySaslHandshake:
-		return "SaslHandshake"
-	case keyAPIVersions:
-		return "ApiVersions"
-	}
-	if s := schemaFor(key); s != nil {
-		return s.name
-	}
-	return fmt.Sprintf("API %d", key)
-}
-
 // frameError is an Error about a frame whose API is not known.
 func frameError(offset int64, format string, args ...any) *Error {
 	return &Error{Key: -1, Version: -1, Offset: offset, Reason: fmt.Sprintf(format, args...)}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync/atomic"
 )
 
 // MaxForward is how many bytes Forward may be given at once.
@@ -28,6 +29,14 @@ type Requests struct {
 	// Hold has Forward stop before each request that is no part of a client's greeting,
 	// which is ApiVersions and SASL. See [Requests.Pass] and [Requests.Query].
 	Hold bool
+
+	// Now is when the bytes came that Forward is given next, by a clock of the owner's
+	// choice. Requests are noted in flight with it.
+	Now int64
+
+	// Introduction is what the client has told about itself so far, nil before it has. It
+	// may be loaded from any goroutine.
+	Introduction atomic.Pointer[Introduction]
 
 	// Frames counts the requests whose header was read.
 	Frames int64
@@ -123,6 +132,9 @@ func (r *Requests) forward(p []byte) (int, error) {
 			if err != nil {
 				return i, err
 			}
+			if r.Frames <= introductions && need == 0 && n == requestHeader {
+				r.introduce(p[i:])
+			}
 			if need > 0 {
 				if err := r.write(p[from:i]); err != nil {
 					return i, err
@@ -198,7 +210,7 @@ func (r *Requests) header(b []byte) (n, need int, err error) {
 			r.Frames++
 			r.left = size
 			r.sasl.token()
-			return 4, 0, r.push(pending{kind: saslToken})
+			return 4, 0, r.push(pending{kind: saslToken, key: keySaslAuthenticate, at: r.Now})
 		}
 	}
 
@@ -230,7 +242,7 @@ func greets(key int16) bool {
 // that is held. The response to it is not forwarded: [Responses.Names] is told of the
 // brokers in it, then [Responses.QueryAnswered].
 func (r *Requests) Query(frame []byte) error {
-	p := pending{key: be16(frame[4:]), version: be16(frame[6:]), correlation: be32(frame[8:]), kind: query}
+	p := pending{key: be16(frame[4:]), version: be16(frame[6:]), correlation: be32(frame[8:]), kind: query, at: r.Now}
 	p.api = lookup(p.key)
 	if err := r.push(p); err != nil {
 		return err
@@ -241,7 +253,7 @@ func (r *Requests) Query(frame []byte) error {
 // admit notes a request with this header, in a frame of size bytes, as in flight, or
 // refuses it.
 func (r *Requests) admit(b []byte, size int64) error {
-	p := pending{key: be16(b[4:]), version: be16(b[6:]), correlation: be32(b[8:])}
+	p := pending{key: be16(b[4:]), version: be16(b[6:]), correlation: be32(b[8:]), at: r.Now}
 	switch a := lookup(p.key); {
 	case p.key == keyAPIVersions && p.version > newestAPIVersions:
 		// The answer's form is not known here. Have the broker say that it does

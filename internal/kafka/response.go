@@ -30,6 +30,23 @@ const (
 // left out instead.
 type Names func(node int32, host []byte, port int32) (name string, advertisedPort int32, err error)
 
+// Observer is told of responses.
+type Observer interface {
+	Answered(Answer)
+}
+
+// Answer is a response whose header has been read.
+type Answer struct {
+	Key, Version int16 // of the request's API; a bare SASL token counts as SaslAuthenticate
+	Correlation  int32
+	Asked        int64 // when the request came: Requests.Now
+	// Throttle is for how long the broker has the client wait, in milliseconds (KIP-219).
+	// Not all of it is seen: see throttleTime.
+	Throttle int32
+	// Own is whether the proxy itself has asked.
+	Own bool
+}
+
 // Responses forwards a broker's responses to the client, and replaces the
 // broker addresses in them. Out, InFlight and Names must be set.
 //
@@ -56,6 +73,8 @@ type Responses struct {
 	// Names is told of any broker in it. An error refuses the response: nothing of it is
 	// forwarded, and Forward returns that error.
 	ClusterID func(id []byte) error
+	// Observer, if set, is told of each response when its header has been read.
+	Observer Observer
 	// CountNotLeader has NotLeader counted.
 	CountNotLeader bool
 	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.
@@ -402,6 +421,7 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 		}
 		if token {
 			r.InFlight.pop()
+			r.observe(req, 0)
 			r.begin(pending{kind: saslToken}, size+4, 4)
 			return 4, 0, nil
 		}
@@ -419,11 +439,22 @@ func (r *Responses) header(b []byte) (n, need int, err error) {
 			Reason: "response: its correlation id is not that of the oldest request without an answer"}
 	}
 	r.InFlight.pop()
+	if r.Observer != nil {
+		r.observe(req, throttleTime(req, b, size+4))
+	}
 	r.begin(req, size+4, 8)
 	if r.left == 0 && r.mode != atHeader {
 		return 0, 0, r.fail("a frame of %d bytes has no body", r.size)
 	}
 	return 8, 0, nil
+}
+
+// observe tells of a response to req.
+func (r *Responses) observe(req pending, throttle int32) {
+	if r.Observer == nil {
+		return
+	}
+	r.Observer.Answered(Answer{req.key, req.version, req.correlation, req.at, throttle, req.kind == query})
 }
 
 // isToken tells whether the frame answers the bare SASL token at the head. The

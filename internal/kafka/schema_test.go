@@ -163,7 +163,7 @@ func TestLoopsNestNoDeeperThanTheScannerCan(t *testing.T) {
 }
 
 func TestAPINames(t *testing.T) {
-	for key, want := range map[int16]string{1: "Fetch", 17: "SaslHandshake", 18: "ApiVersions", 55: "DescribeQuorum", 12: "API 12", -3: "API -3"} {
+	for key, want := range map[int16]string{1: "Fetch", 17: "SaslHandshake", 18: "ApiVersions", 55: "DescribeQuorum", 12: "Heartbeat", 999: "API 999", -3: "API -3"} {
 		if got := apiName(key); got != want {
 			t.Errorf("API %d is called %s, want %s", key, got, want)
 		}

@@ -62,6 +62,9 @@ func (s *Session) handshake() error {
 	}
 	if err == nil {
 		s.client.SetDeadline(time.Time{})
+		s.greeted = time.Since(s.began)
+		s.tlsVersion, s.resumed = s.client.TLSVersion()
+		s.known.Store(uint32(knownClient))
 	}
 	return err
 }

@@ -87,7 +87,10 @@ func (s *Session) forwardRequests() error {
 		default:
 			return &Error{PhaseRequest, err}
 		}
+		began := now()
+		s.requests.Now = began
 		err := forward(s.client, s.broker, s.forwardFrames, &s.traffic.RequestBytes)
+		s.measure(Requests, began, s.broker)
 		s.traffic.Requests.Store(s.requests.Frames)
 		if err == errDrained {
 			return err
@@ -184,7 +187,10 @@ func (s *Session) pumpResponses() error {
 		default:
 			return s.responseError(err)
 		}
+		began := now()
+		s.responseAt = began
 		err := forward(s.broker, s.client, s.responses.Forward, &s.traffic.ResponseBytes)
+		s.measure(Responses, began, s.client)
 		s.traffic.Responses.Store(s.responses.Frames)
 		s.traffic.Rewritten.Store(s.responses.Rewritten)
 		s.traffic.EndpointsDropped.Store(s.responses.Dropped)

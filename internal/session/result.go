@@ -64,6 +64,7 @@ func (r Retired) Error() string { return "retired: " + string(r) }
 
 // Result is what became of a session.
 type Result struct {
+	Began       time.Time
 	Listener    string // that the client came by
 	Client      net.Addr
 	ServerName  string        // that the client asked for (SNI), cut to 253 bytes; "": none
@@ -72,7 +73,14 @@ type Result struct {
 	Reached     bool          // whether a broker was
 	Upstream    route.Address // of that broker
 	Took        time.Duration // from accept to the end
+	Handshake   time.Duration // from accept to the end of the client's handshake; 0: it did not get there
+	Connect     time.Duration // from there until the broker was reached; 0: it was not
+	TLSVersion  uint16        // of the client, as in crypto/tls; 0: plaintext, or no handshake
+	Resumed     bool          // whether the client's TLS session was resumed
 	Traffic     *Traffic
+
+	// Introduction is who the client says it is.
+	Introduction kafka.Introduction
 
 	// Err is nil when the session ended in good order. Otherwise errors.As finds a
 	// [*PanicError], a [Retired] or an [*Error] in it.

@@ -55,6 +55,8 @@ type Cluster interface {
 // Destination is a cluster as the clients of a listener see it. All of them share one.
 type Destination struct {
 	Cluster
+	// Meter gets what the sessions measure. Nil: nothing is measured.
+	Meter *Meter
 	// Naming gives the addresses that the clients are told.
 	Naming route.Naming
 }
@@ -122,6 +124,14 @@ type Session struct {
 	watch     watch
 	idleMark  atomic.Uint32 // the mark at which the session was found idle; 0: it was not
 
+	known      atomic.Uint32 // what Snapshot may read: a knowledge
+	tlsVersion uint16        // of the client; 0: plaintext
+	resumed    bool          // the client's TLS session
+	greeted    time.Duration // from began to the end of the handshake
+	reached    time.Duration // and to the broker's
+	responseAt int64         // when the bytes came that are forwarded to the client
+	moved      atomic.Int64  // when bytes were forwarded last, either way
+
 	mu            sync.Mutex // for closeAll: cancelConnect, and broker while it is set; and for Done
 	cancelConnect context.CancelFunc
 	over          chan struct{} // nil: nobody waits
@@ -188,14 +198,17 @@ func (s *Session) connect(ctx context.Context) error {
 		return WithPhase(err)
 	}
 	s.attach(broker, address)
+	s.reached = time.Since(s.began)
 	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
 	s.responses = kafka.Responses{Out: s.client, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
+	s.responses.Observer = (*observer)(s)
 	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address, s.cluster.Naming)
 	// Clients do not produce or fetch by the bootstrap name, unless they have no other.
 	s.responses.CountNotLeader = s.route.Kind == route.Bootstrap
 	if s.isDoubtful() {
 		s.holdRequests()
 	}
+	s.known.Store(uint32(knownBroker))
 	if _, now := s.life.on(connected); now == cut {
 		return net.ErrClosed
 	}
@@ -295,7 +308,8 @@ func (s *Session) end(err error) *Result {
 		s.query.unwatch()
 	}
 	s.setOver()
-	return &Result{
+	r := &Result{
+		Began:       s.began,
 		Listener:    s.config.Listener,
 		Client:      s.Client(),
 		ServerName:  s.serverName,
@@ -304,9 +318,17 @@ func (s *Session) end(err error) *Result {
 		Reached:     s.broker != nil,
 		Upstream:    s.address,
 		Took:        time.Since(s.began),
+		Handshake:   s.greeted,
+		Connect:     max(s.reached-s.greeted, 0),
+		TLSVersion:  s.tlsVersion,
+		Resumed:     s.resumed,
 		Traffic:     &s.traffic,
 		Err:         err,
 	}
+	if said := s.requests.Introduction.Load(); said != nil {
+		r.Introduction = *said
+	}
+	return r
 }
 
 func (s *Session) handshakeTimeout() time.Duration {

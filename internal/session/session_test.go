@@ -28,6 +28,7 @@ var authority = sync.OnceValue(func() *kafkatest.Authority { return kafkatest.Ne
 // fakeCluster is a cluster with one broker, at the other end of a connection that the
 // test holds.
 type fakeCluster struct {
+	meter     Meter
 	route     route.Route // where every name leads
 	broker    net.Conn    // what Connect uses
 	suspect   atomic.Pointer[cluster.OtherClusterError]
@@ -109,7 +110,7 @@ func beginWith(t *testing.T, config Config, c *fakeCluster, client, accepted, to
 	c.broker = toBroker
 	config.Tickets, config.TLS = NewTickets(), TLSConfig(authority().ServerConfig(suffix))
 	config.Route = func(string) (*Destination, route.Route, error) {
-		return &Destination{c, route.OnePort(9092)}, c.route, nil
+		return &Destination{Cluster: c, Naming: route.OnePort(9092), Meter: &c.meter}, c.route, nil
 	}
 	if wrap != nil {
 		accepted = wrap(accepted)

@@ -17,6 +17,25 @@ type Unacknowledged struct {
 // they report it as closed.
 func (c *Conn) Unacknowledged() Unacknowledged { return c.wire.unacknowledged() }
 
+// TakeStalled returns for how long writes have waited, since it was called last, for a peer
+// that does not read.
+func (c *Conn) TakeStalled() time.Duration {
+	if c.wire.stalled.Load() == 0 {
+		return 0
+	}
+	return time.Duration(c.wire.stalled.Swap(0))
+}
+
+// TLSVersion returns the version of TLS after the handshake, as in crypto/tls, and whether
+// an earlier session was resumed; 0: plaintext.
+func (c *Conn) TLSVersion() (version uint16, resumed bool) {
+	if c.tls == nil {
+		return 0, false
+	}
+	state := c.tls.ConnectionState()
+	return state.Version, state.DidResume
+}
+
 // PeekByte waits for the first byte from the peer and returns it. It is for the time
 // before the handshake.
 func (c *Conn) PeekByte() (byte, error) { return c.wire.peek() }

@@ -6,7 +6,9 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // wire is the connection under a tls.Conn. crypto/tls reads about one record
@@ -46,6 +48,9 @@ type wire struct {
 	mute   bool   // writes are dropped
 	rest   []byte // what writeReady has still to write
 	failed error  // what ended its writing
+
+	stalledSince int64        // when writeReady found no space; 0: it did not
+	stalled      atomic.Int64 // nanoseconds for which writes have waited for space
 
 	// alert is the last alert that the peer sent unencrypted, or noAlert.
 	alert int16
@@ -325,6 +330,7 @@ func (w *wire) send(p []byte) (int, error) {
 	}
 	w.rest, w.failed = p, nil
 	err := w.raw.Write(w.space)
+	w.spaceCame()
 	n := len(p) - len(w.rest)
 	w.rest = nil
 	if err == nil && w.failed != nil {
@@ -336,10 +342,12 @@ func (w *wire) send(p []byte) (int, error) {
 // writeReady writes to a file descriptor that does not block. It reports false
 // when there was no space for all.
 func (w *wire) writeReady(fd uintptr) bool {
+	w.spaceCame()
 	for len(w.rest) > 0 {
 		n, err := writeFD(fd, w.rest)
 		if err != nil {
 			if err == syscall.EAGAIN {
+				w.stalledSince = int64(time.Since(clock))
 				return false
 			}
 			w.failed = err
@@ -348,6 +356,17 @@ func (w *wire) writeReady(fd uintptr) bool {
 		w.rest = w.rest[n:]
 	}
 	return true
+}
+
+// clock is what stalledSince counts from.
+var clock = time.Now()
+
+// spaceCame ends the time for which a write has waited.
+func (w *wire) spaceCame() {
+	if w.stalledSince != 0 {
+		w.stalled.Add(int64(time.Since(clock)) - w.stalledSince)
+		w.stalledSince = 0
+	}
 }
 
 // refuse writes p and drops whatever is written after it.

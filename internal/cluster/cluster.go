@@ -74,6 +74,8 @@ type knowledge struct {
 	queries  queries
 	identity identity
 	watchers watchers
+	health   health
+	counts   counts
 }
 
 // New returns a cluster of which nothing is known but what its routes have.
@@ -135,6 +137,11 @@ func (c *Cluster) Connect(ctx context.Context, r *route.Route) (*tlswire.Conn, r
 		c.Query(ctx, true)
 		c.resolveAgain(r)
 	}
+	defer func() {
+		if r.Kind == route.Provisional {
+			c.counts.provisional.Add(1)
+		}
+	}()
 	conn, address, err := c.dial(ctx, r.Addresses)
 	if err == nil && r.Kind != route.Bootstrap && !r.Confirmed {
 		// What another client has learned meanwhile is still in time here. Later

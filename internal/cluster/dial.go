@@ -24,7 +24,11 @@ func (c *Cluster) dial(ctx context.Context, addresses []route.Address) (*tlswire
 	}
 	addresses = c.failures.sort(addresses)
 	for i, a := range addresses {
+		began := time.Now()
 		conn, err := c.dialOne(ctx, a, len(addresses)-i)
+		if err == nil || ctx.Err() == nil {
+			c.health.note(a, time.Since(began), err)
+		}
 		if err == nil {
 			if len(addresses) > 1 {
 				c.failures.forget(a)

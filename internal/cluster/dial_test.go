@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -50,5 +51,36 @@ func TestLastAddressHasTheWholeTime(t *testing.T) {
 	defer cancel()
 	if got := c.attemptTimeout(ctx, 2); got > 2*time.Second {
 		t.Errorf("one with another behind it and 4 s in all has %v", got)
+	}
+}
+
+func TestHealthOfAddresses(t *testing.T) {
+	var h health
+	c := &Cluster{knowledge: &knowledge{}}
+	a := route.Address{Host: "a", Port: 1}
+	refused := &ConnectError{StageDial, errors.New("connection refused")}
+	h.note(a, time.Millisecond, nil)
+	h.note(a, time.Second, refused)
+	down := h.all[a].Since
+	h.note(a, time.Second, &ConnectError{StageTLS, errors.New("bad certificate")})
+	is := *h.all[a]
+	if is.OK || is.Dials != 3 || is.Errors != [stages]int64{1, 1, 0} || is.Failed() != 2 || is.Since != down || is.Err == nil || is.Times.Count != 1 || is.Took != time.Second {
+		t.Errorf("%+v", is)
+	}
+	h.note(a, time.Millisecond, nil)
+	if is = *h.all[a]; !is.OK || is.Since == down || is.Err == nil || is.ErrAt.IsZero() {
+		t.Errorf("it is back: %+v", is)
+	}
+	for port := range int32(3 * maxHealth) {
+		h.note(route.Address{Host: "b", Port: port}, 0, nil)
+	}
+	if len(h.all) != maxHealth {
+		t.Errorf("%d addresses are kept, want %d", len(h.all), maxHealth)
+	}
+	if _, ok := h.all[route.Address{Host: "b", Port: 3*maxHealth - 1}]; !ok {
+		t.Error("the last one is not kept")
+	}
+	if len(c.Health()) != 0 {
+		t.Error("a cluster that was not dialled has addresses")
 	}
 }

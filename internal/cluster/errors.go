@@ -18,7 +18,12 @@ const (
 	StageDial     Stage = iota // TCP, name look-up included
 	StageTLS                   // the handshake, and what the certificate says
 	StageIdentity              // whether the broker belongs to the cluster
+
+	stages = iota
 )
+
+// Stages are all of them.
+var Stages = [stages]Stage{StageDial, StageTLS, StageIdentity}
 
 // ConnectError says why no broker could be reached, and at which stage. When several
 // addresses were tried, Err joins their errors, and Stage is that of the last one.

@@ -102,6 +102,7 @@ func (c *Cluster) runQuery(ctx context.Context) {
 func (c *Cluster) noteQuery(err error, took time.Duration) {
 	q := &c.queries
 	q.answered = err == nil
+	c.counts.query(err == nil)
 	q.next = time.Now().Add(queryPause)
 	switch {
 	case err == nil:
@@ -192,6 +193,7 @@ func (c *Cluster) NextInBandQuery() time.Time {
 // NoteInBandQuery notes whether the broker at an address told of any broker when it
 // was asked within a session.
 func (c *Cluster) NoteInBandQuery(answered bool, asked route.Address) {
+	c.counts.query(answered)
 	q := &c.queries
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -67,6 +67,13 @@ type Snapshot struct {
 	Sum    time.Duration
 }
 
+// Note counts one more duration in a snapshot, which one goroutine keeps for itself.
+func (s *Snapshot) Note(d time.Duration) {
+	s.Counts[index(d)]++
+	s.Count++
+	s.Sum += d
+}
+
 // AddTo adds what was counted to a snapshot.
 func (h *Histogram) AddTo(s *Snapshot) {
 	for i := range h.counts {

@@ -27,6 +27,7 @@ type tally struct {
 	refused     atomic.Int64 // clients over the limit
 	withoutPort atomic.Int64 // responses refused for want of a port for a broker
 	failures    failures
+	meter       session.Meter
 
 	// Under registry.mu.
 	gone   bool            // there is no such cluster any more

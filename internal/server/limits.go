@@ -43,7 +43,7 @@ func (s *Server) admit(how *session.Config, conn net.Conn) (source netip.Prefix,
 		return source, true
 	}
 	tlswire.Reset(conn)
-	s.refuse(exceeded, limitedAt(exceeded, source), conn.RemoteAddr())
+	s.refuse(exceeded, limitedAt(exceeded, source), conn.RemoteAddr(), how.Label, "")
 	return source, false
 }
 
@@ -67,7 +67,7 @@ func limitedAt(exceeded LimitError, source netip.Prefix) string {
 
 // refuse counts and logs a client that was refused by a limit. of says which of several
 // limits of that kind it was.
-func (s *Server) refuse(exceeded LimitError, of string, client net.Addr) {
+func (s *Server) refuse(exceeded LimitError, of string, client net.Addr, listener, cluster string) {
 	switch exceeded {
 	case LimitHandshakes:
 		s.stats.overHandshakes.Add(1)
@@ -80,7 +80,9 @@ func (s *Server) refuse(exceeded LimitError, of string, client net.Addr) {
 	if exceeded == LimitClusterConnections {
 		attrs = append(attrs, slog.String("name", of))
 	}
-	s.limited.Write(slog.LevelWarn, "refused", string(exceeded)+of, "connection refused", append(attrs, slog.String("hint", s.config.Hint(exceeded)))...)
+	hint := s.config.Hint(exceeded)
+	s.recent.note(Failure{Client: client.String(), Listener: listener, Cluster: cluster, Phase: "limit", Reason: exceeded.Error(), Hint: hint}, hostOf(client), string(exceeded)+of)
+	s.limited.Write(slog.LevelWarn, "refused", string(exceeded)+of, "connection refused", append(attrs, slog.String("hint", hint))...)
 }
 
 // sourceOf returns what counts as one address: an IPv4 address, or the 64 bits

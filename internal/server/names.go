@@ -22,7 +22,11 @@ type Member struct {
 }
 
 func (m Member) destination() *session.Destination {
-	return &session.Destination{Cluster: m.Cluster, Naming: m.Naming}
+	d := &session.Destination{Cluster: m.Cluster, Naming: m.Naming}
+	if m.Cluster.tally != nil {
+		d.Meter = &m.Cluster.tally.meter
+	}
+	return d
 }
 
 // NoServerNameError refuses clients that do not say which server they want.

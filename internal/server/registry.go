@@ -23,13 +23,17 @@ type registry struct {
 	closed     bool            // no new connections
 	draining   bool            // and no new sessions of those that were accepted
 	ended      session.Traffic // of the sessions that are over
-	running    sync.WaitGroup  // listeners; those wait for their sessions
+	shares     map[shareOf]*share
+	lastID     uint64
+	running    sync.WaitGroup // listeners; those wait for their sessions
 }
 
 // membership says where a session belongs.
 type membership struct {
+	id      uint64 // since the start, from 1
 	socket  *Socket
 	cluster *tally // nil: not known yet
+	share   *share
 }
 
 func newRegistry(limits Limits) *registry {
@@ -38,6 +42,7 @@ func newRegistry(limits Limits) *registry {
 		handshakes: map[netip.Prefix]int{},
 		sessions:   map[*session.Session]membership{},
 		listeners:  map[*Socket]struct{}{},
+		shares:     map[shareOf]*share{},
 	}
 }
 
@@ -168,7 +173,7 @@ func (r *registry) handshakeDone(source netip.Prefix) {
 
 // add registers a session of a connection that was admitted. When the server drains it
 // takes the connection off those that are open, and returns false.
-func (r *registry) add(s *session.Session, l *Socket) bool {
+func (r *registry) add(s *session.Session, l *Socket, label string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.draining {
@@ -179,16 +184,23 @@ func (r *registry) add(s *session.Session, l *Socket) bool {
 		r.open--
 		return false
 	}
-	r.sessions[s] = membership{socket: l}
+	r.lastID++
+	m := membership{id: r.lastID, socket: l, share: r.share("", label)}
+	m.share.active++
+	r.sessions[s] = m
 	return true
 }
 
 // assign notes a session's cluster. It ends the session if the cluster has gone meanwhile.
 func (r *registry) assign(s *session.Session, t *tally) {
+	name := s.Destination().Name()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := r.sessions[s]
 	m.cluster = t
+	m.share.active--
+	m.share = r.share(name, m.share.of.listener)
+	m.share.active++
 	r.sessions[s] = m
 	if t.active++; t.gone {
 		s.Drain()
@@ -204,6 +216,8 @@ func (r *registry) remove(s *session.Session) {
 	delete(r.sessions, s)
 	r.open--
 	r.ended.Add(s.Traffic())
+	m.share.active--
+	m.share.ended.Add(s.Traffic())
 	if t := m.cluster; t != nil {
 		t.active--
 		t.open.Add(-1)

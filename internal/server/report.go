@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"kafka-sni-proxy/internal/loglimit"
@@ -41,9 +42,10 @@ func (s *Server) report(r *session.Result) {
 		if limit == LimitClusterConnections {
 			of = r.Route.Name
 		}
-		s.refuse(limit, of, r.Client)
+		s.refuse(limit, of, r.Client, r.Label, clusterOf(r))
 		return
 	case errors.As(r.Err, &panicked):
+		s.noteFailure(r, "panic", panicked, s.config.Hint(panicked))
 		s.reportPanic(panicked, "connection ended by a panic", attrs...)
 		return
 	case errors.As(r.Err, &retired):
@@ -54,16 +56,45 @@ func (s *Server) report(r *session.Result) {
 		if t := tallyOf(r.Destination); t != nil {
 			t.failed(failed)
 		}
+		s.registry.failed(clusterOf(r), r.Label, failed.Phase)
 		attrs = append(attrs, slog.String("phase", failed.Phase.String()), slog.Any("error", r.Err))
-		if hint := s.config.Hint(failed); hint != "" {
+		hint := s.config.Hint(failed)
+		if hint != "" {
 			attrs = append(attrs, slog.String("hint", hint))
 		}
+		s.noteFailure(r, failed.Phase.String(), r.Err, hint)
 		s.limited.Write(slog.LevelWarn, failed.Phase.String(), r.ServerName+" "+loglimit.Key(r.Err), "connection failed", attrs...)
 		return
 	case errors.As(r.Err, &ended):
 		attrs = append(attrs, slog.String("phase", ended.Phase.String()), slog.Any("error", r.Err))
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", attrs...)
+}
+
+// clusterOf returns the name of the cluster that a session was led to; "": none.
+func clusterOf(r *session.Result) string {
+	if r.Destination == nil {
+		return ""
+	}
+	return r.Destination.Name()
+}
+
+// noteFailure keeps what has become of a session for those who ask.
+func (s *Server) noteFailure(r *session.Result, phase string, err error, hint string) {
+	f := Failure{Client: r.Client.String(), ServerName: r.ServerName, Listener: r.Label, Cluster: clusterOf(r), Phase: phase, Reason: err.Error(), Hint: hint}
+	if r.Reached {
+		f.Broker = r.Upstream.String()
+	}
+	s.recent.note(f, hostOf(r.Client), loglimit.Key(err))
+}
+
+// hostOf returns a client's address without its port.
+func hostOf(client net.Addr) string {
+	host, _, err := net.SplitHostPort(client.String())
+	if err != nil {
+		return client.String()
+	}
+	return host
 }
 
 // recoverPanic runs what no session answers for. A panic is logged and counted.

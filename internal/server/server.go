@@ -6,6 +6,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -52,6 +53,9 @@ type Listener struct {
 	// Name is what the listener is called in the log; "": it has no name.
 	Name string
 
+	// Label is what it is called in metrics and on the status page. "": Name.
+	Label string
+
 	// TLS is what clients are shown: certificates, and client CAs for mTLS. Nil: clients
 	// connect in plaintext.
 	TLS *tls.Config
@@ -75,9 +79,14 @@ type Server struct {
 	limited  loglimit.Logger
 	registry *registry
 	stats    counters
-	burst    burst
-	oneName  oneName
-	sweeper  sweeper
+	recent   recent
+
+	looksMu sync.Mutex
+	looks   looks
+
+	burst   burst
+	oneName oneName
+	sweeper sweeper
 
 	clustersMu sync.Mutex
 	clusters   map[string]*Cluster
@@ -139,7 +148,7 @@ func (l *Socket) Set(how *Listener) {
 // sessionConfig returns what the sessions of a listener have in common.
 func (s *Server) sessionConfig(how *Listener) *session.Config {
 	c := how.Session
-	c.Listener, c.ProxyFrom, c.Route = how.Name, how.ProxyFrom, how.Route
+	c.Listener, c.Label, c.ProxyFrom, c.Route = how.Name, cmp.Or(how.Label, how.Name), how.ProxyFrom, how.Route
 	if how.TLS != nil {
 		c.Tickets, c.TLS = s.tickets, session.TLSConfig(how.TLS)
 	}
@@ -195,6 +204,7 @@ func (s *Server) accept(ctx context.Context, l *Socket, run func(func())) error 
 			s.stats.accepted.Add(1)
 			s.burst.opened()
 			how := l.how.Load()
+			s.registry.accepted(how.Label)
 			if source, ok := s.admit(how, conn); ok {
 				run(func() { s.serve(ctx, l, how, conn, source, run) })
 			}
@@ -224,7 +234,7 @@ func (s *Server) accept(ctx context.Context, l *Socket, run func(func())) error 
 // their own from run.
 func (s *Server) serve(ctx context.Context, l *Socket, how *session.Config, conn net.Conn, source netip.Prefix, run func(func())) {
 	ss := session.New(how, conn)
-	if !s.registry.add(ss, l) {
+	if !s.registry.add(ss, l, how.Label) {
 		s.registry.handshakeDone(source)
 		conn.Close()
 		return
@@ -255,7 +265,9 @@ func (s *Server) shake(ss *session.Session, source netip.Prefix) (err error) {
 		}
 	}
 	defer s.registry.handshakeDone(source)
-	err = ss.Handshake()
+	if err = ss.Handshake(); err == nil {
+		s.registry.shaken(ss)
+	}
 	if t := tallyOf(ss.Destination()); t != nil { // also when what came after that has failed
 		s.registry.assign(ss, t)
 	}

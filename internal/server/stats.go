@@ -3,6 +3,7 @@ package server
 import (
 	"sync/atomic"
 
+	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/session"
 )
 
@@ -34,6 +35,8 @@ type Stats struct {
 
 	// Clusters has what belongs to one cluster, by its name.
 	Clusters map[string]ClusterStats
+	// Shares has what belongs to the clients of one listener that were led to one cluster.
+	Shares []ShareStats
 }
 
 // Carried is what sessions have carried.
@@ -76,6 +79,10 @@ type ClusterStats struct {
 	BrokersWithoutPort    int64 // responses refused because they name a broker that has no port
 	Brokers               int   // brokers learned
 	OtherClusterAddresses int   // addresses that told another cluster's id
+	MaxConnections        int   // that there may be; 0: any number
+	cluster.Counts
+	Health []cluster.Health // of the addresses that were dialled
+	Meter  *session.Meter   // what its sessions measure
 }
 
 type counters struct {
@@ -119,6 +126,11 @@ func (s *Server) Stats() Stats {
 		OneNameClients: s.oneName.warned.Load(),
 	}
 	st.Clusters = s.clusterStats()
+	known := map[string]bool{}
+	for name := range st.Clusters {
+		known[name] = true
+	}
+	st.Shares = s.registry.shareStats(known)
 	return st
 }
 
@@ -140,6 +152,10 @@ func (s *Server) clusterStats() map[string]ClusterStats {
 			BrokersWithoutPort:    c.tally.withoutPort.Load(),
 			Brokers:               c.Brokers(),
 			OtherClusterAddresses: c.Others(),
+			MaxConnections:        c.MaxConnections,
+			Counts:                c.Counts(),
+			Health:                c.Health(),
+			Meter:                 &c.tally.meter,
 		}
 	}
 	return all

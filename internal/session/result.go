@@ -65,7 +65,8 @@ func (r Retired) Error() string { return "retired: " + string(r) }
 // Result is what became of a session.
 type Result struct {
 	Began       time.Time
-	Listener    string // that the client came by
+	Listener    string // that the client came by; "": it needs no name
+	Label       string // the same, where it has to have one
 	Client      net.Addr
 	ServerName  string        // that the client asked for (SNI), cut to 253 bytes; "": none
 	Destination *Destination  // that the client was led to; nil: it was refused before

@@ -63,8 +63,11 @@ type Destination struct {
 
 // Config is what all sessions of a listener have in common. Route is required.
 type Config struct {
-	// Listener is what the listener is called in the log.
+	// Listener is what the listener is called in the log; "": it needs no name there.
 	Listener string
+
+	// Label is what the listener is called where it has to have a name.
+	Label string
 
 	// Tickets is where TLS handshakes begin: see [NewTickets]. Nil: clients connect in
 	// plaintext.
@@ -169,6 +172,20 @@ func (s *Session) ServerName() string { return s.serverName }
 // Destination returns the cluster that the client was led to; nil for none. It may be
 // called after Handshake.
 func (s *Session) Destination() *Destination { return s.cluster }
+
+// Shaken returns how long the client's handshake took, from accept, and whether its TLS
+// session was resumed. It may be called after Handshake.
+func (s *Session) Shaken() (took time.Duration, resumed bool) { return s.greeted, s.resumed }
+
+// InFlight returns how many requests have no response yet, and for how long the oldest has
+// been waiting.
+func (s *Session) InFlight() (requests int, oldest time.Duration) {
+	at, _, requests := s.inFlight.Oldest()
+	if requests == 0 {
+		return 0, 0
+	}
+	return requests, time.Duration(max(now()-at, 0))
+}
 
 // State returns where the session is in its life, in one word: starting, open, draining,
 // drained, finishing or cut.
@@ -311,6 +328,7 @@ func (s *Session) end(err error) *Result {
 	r := &Result{
 		Began:       s.began,
 		Listener:    s.config.Listener,
+		Label:       s.config.Label,
 		Client:      s.Client(),
 		ServerName:  s.serverName,
 		Destination: s.cluster,

@@ -46,7 +46,7 @@ func (s *Session) Snapshot() Snapshot {
 	v := Snapshot{
 		Began:         s.began,
 		State:         s.State(),
-		Listener:      s.config.Listener,
+		Listener:      s.config.Label,
 		Client:        s.client.RemoteAddr(),
 		RequestBytes:  s.traffic.RequestBytes.Load(),
 		ResponseBytes: s.traffic.ResponseBytes.Load(),

@@ -17,7 +17,7 @@ import (
 // detector, and looks at it by turns.
 func TestSnapshotsSayWhatIsUnderWay(t *testing.T) {
 	c := &fakeCluster{route: route.Route{Name: "b0." + suffix, Kind: route.Broker, Confirmed: true}}
-	e := begin(t, Config{Listener: "public"}, c, nil)
+	e := begin(t, Config{Label: "public"}, c, nil)
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {

@@ -42,6 +42,7 @@ type settings struct {
 	Downstream, Upstream *tls.Config
 	Dial                 func(ctx context.Context, host string, port int32) (net.Conn, error)
 	IsSelf               func(*x509.Certificate) bool
+	Label                string // of the listener
 	Log                  *slog.Logger
 	Routes               *route.Table // nil: made from a route.Config
 
@@ -115,6 +116,7 @@ func (p *settings) server(routes *route.Table) (*Server, *Cluster, *Listener) {
 		MaxFrameBytes: p.MaxFrameBytes, IsSelf: p.IsSelf, Log: p.Log})}
 	s.SetClusters(c)
 	return s, c, &Listener{
+		Label:     p.Label,
 		TLS:       p.Downstream,
 		ProxyFrom: p.ProxyFrom,
 		Route:     ByName(p.AllowMissingSNI, Member{c, route.OnePort(9092)}),

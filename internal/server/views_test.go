@@ -1,0 +1,121 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/session"
+)
+
+// TestSessionsCanBeLookedAt has a client at work, one that has not said who it is, and one
+// that was refused.
+func TestSessionsCanBeLookedAt(t *testing.T) {
+	b := echoBroker(t)
+	r := start(t, b, b.Addr(), func(p *settings, _ *route.Config) { p.Label = "public" })
+	c := r.dial(t, "bootstrap."+suffix)
+	mustWrite(t, c, request(18, 0, 1))
+	mustRead(t, c)
+	r.dialRaw(t)
+	if _, err := r.tryDial("elsewhere.example"); err == nil {
+		t.Error("a name that is not served was")
+	}
+	r.log.wait(t, "phase=route")
+	all := r.Sessions()
+	if len(all) != 2 {
+		t.Fatalf("there are %d sessions, want 2", len(all))
+	}
+	at := all[0]
+	if at.State != "open" {
+		at = all[1]
+	}
+	if at.ID == 0 || at.State != "open" || at.Listener != "public" || at.ServerName != "bootstrap."+suffix || at.Destination.Name() != "kafka" ||
+		at.Broker.String() != b.Addr() || at.Client.String() != c.LocalAddr().String() || at.Requests != 1 || at.BytesPerSecond <= 0 || at.ClientID != "test" {
+		t.Errorf("%+v", at)
+	}
+	again := r.Sessions()
+	if again[0].BytesPerSecond != at.BytesPerSecond && again[1].BytesPerSecond != at.BytesPerSecond {
+		t.Error("a look just after another one has another rate")
+	}
+
+	st := r.Stats()
+	if len(st.Shares) != 2 {
+		t.Fatalf("shares: %+v", st.Shares)
+	}
+	rest, kafka := st.Shares[0], st.Shares[1]
+	if rest.Cluster != "" || rest.Listener != "public" || rest.Accepted != 3 || rest.Handshakes+rest.Resumed != 1 || rest.Active != 1 || rest.Failures["route"] != 1 || rest.HandshakeTimes.Count != 1 {
+		t.Errorf("of no cluster: %+v", rest)
+	}
+	if kafka.Cluster != "kafka" || kafka.Active != 1 || kafka.Requests != 1 || kafka.RequestBytes == 0 {
+		t.Errorf("of the cluster: %+v", kafka)
+	}
+	is := st.Clusters["kafka"]
+	if len(is.Health) != 1 || !is.Health[0].OK || is.Health[0].Dials != 1 || is.Meter == nil {
+		t.Errorf("%+v", is.Health)
+	}
+
+	failed := r.Failures()
+	if len(failed) != 1 || failed[0].Phase != "route" || failed[0].ServerName != "elsewhere.example" || failed[0].Count != 1 || !strings.HasPrefix(failed[0].Hint, "hint for ") || failed[0].Listener != "public" {
+		t.Errorf("%+v", failed)
+	}
+
+	// The cluster goes: what its clients have done is nobody's from now on, and not lost.
+	r.SetClusters()
+	c.CloseWrite()
+	io.ReadAll(c)
+	r.log.wait(t, `msg="connection closed"`)
+	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		st = r.Stats()
+		if len(st.Shares) == 1 {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("%+v", st.Shares)
+		}
+	}
+	if rest = st.Shares[0]; rest.Requests != 1 || rest.Cluster != "" {
+		t.Errorf("of no cluster, in the end: %+v", rest)
+	}
+}
+
+func TestRecentFailuresAreBounded(t *testing.T) {
+	var r recent
+	s := &Server{}
+	note := func(i int, key string) {
+		client := &net.TCPAddr{IP: net.IPv4(10, 0, byte(i>>8), byte(i)), Port: i}
+		r.note(Failure{Client: client.String(), ServerName: strings.Repeat("x", 10_000), Phase: session.PhaseDial.String(), Reason: "r" + key}, hostOf(client), key)
+	}
+	note(1, "a")
+	note(1, "a")
+	note(1, "b")
+	if len(r.all) != 2 || r.all[0].Count != 2 || r.all[0].First.After(r.all[0].Last) || len(r.all[0].ServerName) != maxRecentText {
+		t.Errorf("%+v", r.all)
+	}
+	for i := range 3 * maxRecent {
+		note(i, "c")
+	}
+	if len(r.all) != maxRecent {
+		t.Errorf("%d are kept, want %d", len(r.all), maxRecent)
+	}
+	s.recent.all = r.all
+	all := s.Failures()
+	if last := fmt.Sprintf("10.0.%d.%d", (3*maxRecent-1)>>8, (3*maxRecent-1)&0xff); !strings.HasPrefix(all[0].Client, last+":") {
+		t.Errorf("the newest is of %s, want %s", all[0].Client, last)
+	}
+}
+
+func BenchmarkSessions(b *testing.B) {
+	broker := echoBroker(b)
+	r := start(b, broker, broker.Addr(), nil)
+	for range 500 {
+		r.dial(b, "bootstrap."+suffix)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Sessions()
+	}
+}

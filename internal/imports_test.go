@@ -38,8 +38,8 @@ var rules = map[string]struct {
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/admin": {
-		ours:   []string{"internal/api", "internal/server", "internal/session", "internal/cluster", "internal/kafka", "internal/histogram"},
-		others: []string{"github.com/prometheus/"},
+		ours:   []string{"internal/api", "internal/server", "internal/session", "internal/cluster", "internal/kafka", "internal/route", "internal/histogram"},
+		others: []string{"github.com/prometheus/", "google.golang.org/protobuf/proto"},
 		never:  []string{"flag", "os", "os/signal", "unsafe"},
 	},
 	"internal/server": {

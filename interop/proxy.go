@@ -186,19 +186,30 @@ func (p *proxy) ask(ctx context.Context, path string) (string, error) {
 	return string(body), err
 }
 
-// metric returns the value of a metric, given with its labels as it is written.
+// metric returns the value of a metric, the sum of all that have the labels which are given.
 func (p *proxy) metric(ctx context.Context, name string) (int, error) {
 	page, err := p.ask(ctx, "/metrics")
 	if err != nil {
 		return 0, err
 	}
+	name, labels, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
+	sum, found := 0.0, false
 	for line := range strings.Lines(page) {
-		if value, found := strings.CutPrefix(line, "kafka_sni_proxy_"+name+" "); found {
-			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			return int(n), err
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		is, has, _ := strings.Cut(series, "{")
+		if is != "kafka_sni_proxy_"+name || !strings.Contains(has, labels) {
+			continue
 		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum, found = sum+n, true
 	}
-	return 0, fmt.Errorf("the proxy has no metric %s", name)
+	if !found {
+		return 0, fmt.Errorf("the proxy has no metric %s", name)
+	}
+	return int(sum), nil
 }
 
 // endpoint is one way for a client to reach the cluster: where it starts, the

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -191,7 +193,7 @@ func TestAFileServesSeveralClustersAndKindsOfListeners(t *testing.T) {
 	check(t, d.Err())
 
 	p.wantMetrics(`kafka_sni_proxy_brokers_learned{cluster="orders"} 3`, `kafka_sni_proxy_brokers_learned{cluster="audit"} 1`,
-		`kafka_sni_proxy_frames_total{cluster="audit",kind="request"} [1-9]`,
+		`kafka_sni_proxy_frames_total{cluster="audit",kind="request",listener="[^"]+"} [1-9]`,
 		`kafka_sni_proxy_certificate_not_after_timestamp_seconds{certificate="server",file="orders.pem"} `)
 	if code, body := p.get("/readyz"); code != 200 || body != "ready\n" {
 		t.Errorf("%d %s", code, body)
@@ -341,12 +343,24 @@ func TestAReloadChangesWhatHasChangedAndNothingElse(t *testing.T) {
 func (p *program) metric(series string) string {
 	p.t.Helper()
 	_, body := p.get("/metrics")
+	name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
+	sum, found := 0.0, false
 	for line := range strings.Lines(body) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			return strings.TrimSpace(value)
+		is, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		isName, has, _ := strings.Cut(is, "{")
+		if isName != name || slices.ContainsFunc(strings.Split(labels, ","), func(label string) bool { return !strings.Contains(has, label) }) {
+			continue
 		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		sum, found = sum+n, true
 	}
-	return ""
+	if !found {
+		return ""
+	}
+	return strconv.FormatFloat(sum, 'f', -1, 64)
 }
 
 // manyClusters is a file with n clusters at one upstream.

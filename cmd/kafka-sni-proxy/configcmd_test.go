@@ -40,6 +40,11 @@ var flagValues = map[string]string{
 	"max-connection-age":         "5m",
 	"tcp-user-timeout":           "0s",
 	"admin-bind":                 ":9090",
+	"admin-token-file":           "token",
+	"admin-cert":                 "admin.pem",
+	"admin-key":                  "admin_key.pem",
+	"admin-client-ca-certs":      "operators.pem",
+	"admin-pprof":                "true",
 	"drain-timeout":              "0s",
 	"log-level":                  "debug",
 	"log-format":                 "json",
@@ -67,7 +72,17 @@ func TestTheFileOfFlagsMeansTheSame(t *testing.T) {
 					args = append(args, b)
 				}
 			}
+			if strings.HasPrefix(f.Name, "admin-") && f.Name != "admin-bind" {
+				args = append(args, "--admin-bind=:9090")
+			}
 			switch f.Name {
+			case "admin-cert", "admin-client-ca-certs":
+				args = append(args, "--admin-key=admin_key.pem")
+				if f.Name == "admin-client-ca-certs" {
+					args = append(args, "--admin-cert=admin.pem")
+				}
+			case "admin-key":
+				args = append(args, "--admin-cert=admin.pem")
 			case "mtls-enable":
 				args = append(args, "--ca-certs=ca.pem")
 			case "upstream-cert":

@@ -89,7 +89,12 @@ func (f *flags) defineSettings(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.config.Timeouts.Idle, "idle-timeout", 0, "`time` without a byte in either direction after which a connection is closed, between two frames (default: never)")
 	fs.DurationVar(&f.config.Timeouts.ConnectionAge, "max-connection-age", 0, "`time` after which a connection is closed, ±10 % jitter, between two frames and with no request in flight (default: never)")
 	fs.DurationVar(&f.config.Timeouts.TCPUser, "tcp-user-timeout", f.config.Timeouts.TCPUser, "`time` after which a peer that acknowledges nothing it is sent counts as gone; a peer that only stops reading does not; 0: the system's own time, about 15 minutes (Linux)")
-	fs.StringVar(&f.config.Admin.Bind, "admin-bind", "", "`address:port` for /metrics (Prometheus), /healthz and /readyz (default: off)")
+	fs.StringVar(&f.config.Admin.Bind, "admin-bind", "", "`address:port` for the status page, /metrics (Prometheus), /healthz and /readyz (default: off)")
+	fs.StringVar(&f.config.Admin.TokenFile, "admin-token-file", "", "`file` with a token, 16 characters or more, that all but /healthz and /readyz want: as Authorization: Bearer TOKEN, or as the password when a browser asks")
+	fs.StringVar(&f.config.Admin.Cert, "admin-cert", "", "certificate with which the admin port speaks TLS, PEM `file`")
+	fs.StringVar(&f.config.Admin.Key, "admin-key", "", "its private key, PEM `file`")
+	fs.StringVar(&f.config.Admin.ClientCACerts, "admin-client-ca-certs", "", "certificate authorities of operators, PEM `file`: all but /healthz and /readyz want a certificate by one of them, or the token")
+	fs.BoolVar(&f.config.Admin.Pprof, "admin-pprof", false, "add /debug/pprof to the admin port: profiles for developers")
 	fs.DurationVar(&f.config.Timeouts.Drain, "drain-timeout", f.config.Timeouts.Drain, "`time` that requests in flight have to be answered after the program was told to end; then their connections are cut")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
@@ -114,6 +119,11 @@ var flagNames = map[string]string{
 	"upstream-tls.cert":            "--upstream-cert",
 	"upstream-tls.key":             "--upstream-key",
 	"admin.bind":                   "--admin-bind",
+	"admin.token-file":             "--admin-token-file",
+	"admin.cert":                   "--admin-cert",
+	"admin.key":                    "--admin-key",
+	"admin.client-ca-certs":        "--admin-client-ca-certs",
+	"admin.pprof":                  "--admin-pprof",
 	"limits.max-frame":             "--max-frame-bytes",
 	"timeouts.connection-age":      "--max-connection-age",
 }

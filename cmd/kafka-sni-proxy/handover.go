@@ -42,6 +42,8 @@ func (p *predecessor) tell(what byte) {
 func handOver(ctx context.Context, a *app, signals chan os.Signal) *successor {
 	a.log.Info("handing over: starting a new process", "program", os.Args[0], "timeout", successorTimeout)
 	notifyReloading(a.log)
+	a.handingOver.Store(time.Now().UnixNano())
+	defer a.handingOver.Store(0)
 	ctx, cancel := context.WithTimeoutCause(ctx, successorTimeout, fmt.Errorf("the new process does not serve after %v", successorTimeout))
 	defer cancel()
 	ctx, told := context.WithCancelCause(ctx)

@@ -179,6 +179,12 @@ All that there is to say of each flag: man kafka-sni-proxy, docs/flags.md
 // source is shown.
 var version string
 
+// versionOnly is the version without that of Go.
+func versionOnly() string {
+	v, _, _ := strings.Cut(versionText(), " ")
+	return v
+}
+
 func versionText() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -75,6 +75,8 @@ func (a *app) use(s *setup) {
 	}
 	a.now.Store(s)
 	a.expiry.Store(s.expiry())
+	a.adminFiles.use()
+	a.setFacts(s)
 	if before == nil || before == s {
 		return
 	}
@@ -127,8 +129,17 @@ func (s *setup) newSince(before *setup) (names []string) {
 // unchangeable warns of settings that cannot change while the program runs.
 func unchangeable(now, next *config.Config) (warnings []string) {
 	const text = "%s has changed: that takes effect when the program is started anew"
-	if now.Admin.Bind != next.Admin.Bind {
-		warnings = append(warnings, fmt.Sprintf(text, "admin.bind"))
+	was, is := now.Admin, next.Admin
+	for _, setting := range []struct {
+		name    string
+		changed bool
+	}{
+		{"bind", was.Bind != is.Bind}, {"token-file", was.TokenFile != is.TokenFile}, {"cert", was.Cert != is.Cert}, {"key", was.Key != is.Key},
+		{"client-ca-certs", was.ClientCACerts != is.ClientCACerts}, {"pprof", was.Pprof != is.Pprof},
+	} { // what these files have is another matter: it is used at once
+		if setting.changed {
+			warnings = append(warnings, fmt.Sprintf(text, "admin."+setting.name))
+		}
 	}
 	if now.Log.Format != next.Log.Format {
 		warnings = append(warnings, fmt.Sprintf(text, "log.format"))
@@ -164,6 +175,7 @@ func (a *app) Reloaded(e reload.Event) {
 		next := a.configFile.Value()
 		a.use(next)
 		a.reload.Set(a.parts(next)...)
+		a.warnings.Store(&next.warnings)
 		a.log.Info("the configuration is in use", "listeners", len(next.listeners), "clusters", len(next.clusters))
 		for _, warning := range next.warnings {
 			a.log.Warn(a.inTerms(warning))

@@ -86,7 +86,7 @@ type tasks []func()
 func startBackground(a *app, s signals) *tasks {
 	t := new(tasks)
 	if a.sockets.admin != nil {
-		*t = append(*t, admin.Serve(a.sockets.admin, a, a.log, reloadMetrics{a}))
+		*t = append(*t, admin.Serve(a.sockets.admin, a, a.adminFiles.options(), a.log, reloadMetrics{a}))
 	}
 	first := a.now.Load()
 	a.keepRoutes(first)
@@ -206,6 +206,7 @@ func drain(a *app, signals <-chan os.Signal) error {
 		case <-patience.Done():
 		}
 	}()
+	a.setPhase("draining")
 	notify(a.log, daemon.SdNotifyStopping, "STATUS=draining")
 	if err := a.server.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))

@@ -291,8 +291,9 @@ func (s *setup) how(l *listenerPart, socket int) *server.Listener {
 		},
 		Route: s.router(l, socket),
 	}
+	h.Label = l.config.Label()
 	if len(s.listeners) > 1 || l.config.Name != "" {
-		h.Name = l.config.Label()
+		h.Name = h.Label
 	}
 	if p := l.config.ProxyProtocol; p != nil {
 		for _, n := range p.From {

@@ -163,7 +163,7 @@ func TestPassedSocketsAreServed(t *testing.T) {
 		p.listen = ln.Addr().String()
 		check(t, c.roundTrip(t, p.connect(false)))
 	}
-	p.wantMetrics("kafka_sni_proxy_connections_accepted_total 2")
+	p.wantMetrics(`kafka_sni_proxy_connections_accepted_total{listener="[^"]+"} 2`)
 	if status, _ := p.get("/healthz"); status != 200 {
 		t.Errorf("/healthz says %d", status)
 	}

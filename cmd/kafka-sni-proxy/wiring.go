@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,12 +30,23 @@ type app struct {
 	reload      *reload.Group
 	predecessor *predecessor
 
-	ended      chan error      // gets what becomes of serving each socket
-	life       context.Context // ends with the program
-	endLife    context.CancelFunc
-	leftovers  sync.WaitGroup // what ends the sessions of listeners and clusters that are gone
-	ownKeys    atomic.Pointer[map[string]bool]
-	expiry     atomic.Pointer[expiry]
+	ended     chan error      // gets what becomes of serving each socket
+	life      context.Context // ends with the program
+	endLife   context.CancelFunc
+	leftovers sync.WaitGroup // what ends the sessions of listeners and clusters that are gone
+	ownKeys   atomic.Pointer[map[string]bool]
+	expiry    atomic.Pointer[expiry]
+
+	// What the admin port tells.
+	adminFiles  *adminFiles
+	started     time.Time
+	parent      int // process id
+	lines       *logLines
+	facts       atomic.Pointer[facts]
+	phase       atomic.Pointer[phase]
+	warnings    atomic.Pointer[[]string]
+	handingOver atomic.Int64 // since when, in nanoseconds since 1970; 0: not
+
 	drainLimit atomic.Int64 // nanoseconds
 }
 
@@ -42,7 +54,8 @@ type app struct {
 // ports are opened. The error has everything that is wrong; then the ports are
 // closed again and nothing has been served.
 func build(f *flags, stderr io.Writer) (*app, error) {
-	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar)}
+	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar), started: time.Now(), parent: os.Getppid()}
+	a.setPhase("serving")
 	a.configFile = reload.Source[*setup]{
 		Setting: "--config",
 		Read:    a.readAgain,
@@ -53,10 +66,16 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 		a.configFile.Mark()
 	}
 	c := f.configuration()
+	if c.config.Admin.Bind != "" {
+		a.lines = &logLines{to: stderr}
+		stderr = a.lines
+	}
 	a.log = newLog(c.config.Log, a.level, stderr)
 	wrong := &mistakes{text: c.text}
 	a.predecessor = a.sockets.receive(wrong)
 	warnings := a.sockets.openAdmin(a.adminBind(c.config), wrong)
+	a.adminFiles = a.loadAdmin(c.config.Admin, wrong)
+	warnings = append(warnings, a.adminFiles.warnings()...)
 	var s *setup
 	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
 		s = a.prepare(c.config, nil, wrong)
@@ -78,6 +97,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 		}
 	}
 	warnings = append(append(append(c.warnings, s.warnings...), a.sockets.passedWarnings(s.listeners)...), warnings...)
+	a.warnings.Store(&warnings)
 	a.wire(s, c)
 	a.describe(s)
 	for _, warning := range warnings {
@@ -111,7 +131,7 @@ func (a *app) wire(s *setup, c *configuration) {
 
 // parts are all files that are watched.
 func (a *app) parts(s *setup) []reload.Part {
-	return append([]reload.Part{&a.configFile}, s.parts()...)
+	return append(append([]reload.Part{&a.configFile}, a.adminFiles.parts()...), s.parts()...)
 }
 
 func (a *app) close() { a.sockets.close() }

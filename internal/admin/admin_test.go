@@ -30,10 +30,17 @@ type fakeProxy struct {
 }
 
 func (p *fakeProxy) Stats() server.Stats {
-	return server.Stats{Accepted: 7, Failures: map[string]int64{"dial": 3}, Draining: p.Draining()}
+	return server.Stats{Accepted: 7, Failures: map[string]int64{"dial": 3}, Draining: p.Draining(),
+		Shares: []server.ShareStats{{Listener: "public", Accepted: 7, Failures: map[string]int64{"dial": 3}}}}
 }
-func (p *fakeProxy) Draining() bool     { return p.draining.Load() }
-func (p *fakeProxy) Clusters() []string { return []string{"kafka"} }
+func (p *fakeProxy) Sessions() []server.SessionView      { return nil }
+func (p *fakeProxy) Failures() []server.Failure          { return nil }
+func (p *fakeProxy) InFlight() map[string]server.Waiting { return nil }
+func (p *fakeProxy) Details() []server.ClusterDetails    { return nil }
+func (p *fakeProxy) Facts() Facts                        { return Facts{Version: "1.2.3", GoVersion: "go1.26"} }
+func (p *fakeProxy) Hint(error) string                   { return "" }
+func (p *fakeProxy) Draining() bool                      { return p.draining.Load() }
+func (p *fakeProxy) Clusters() []string                  { return []string{"kafka"} }
 func (p *fakeProxy) CheckCluster(context.Context, string) error {
 	p.checks.Add(1)
 	return p.problem
@@ -47,7 +54,7 @@ func serve(t *testing.T, p *fakeProxy, more ...prometheus.Collector) (addr strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := Serve(ln, p, slog.New(slog.DiscardHandler), more...)
+	stop := Serve(ln, p, Options{}, slog.New(slog.DiscardHandler), more...)
 	t.Cleanup(stop)
 	return ln.Addr().String()
 }
@@ -84,9 +91,8 @@ func TestAnswersAreAsTheProxyIs(t *testing.T) {
 	}
 	want("/healthz", 200, "ok")
 	want("/readyz", 200, "ready")
-	want("/metrics", 200, "\nkafka_sni_proxy_connections_accepted_total 7\n")
-	want("/metrics", 200, "\nkafka_sni_proxy_connection_failures_total{cluster=\"\",phase=\"dial\"} 3\n")
-	want("/", 404, "")
+	want("/metrics", 200, "\nkafka_sni_proxy_connections_accepted_total{listener=\"public\"} 7\n")
+	want("/metrics", 200, "\nkafka_sni_proxy_connection_failures_total{cluster=\"\",listener=\"public\",phase=\"dial\"} 3\n")
 	p.draining.Store(true)
 	want("/readyz", 503, "not ready: draining")
 	want("/metrics", 200, "\nkafka_sni_proxy_draining 1\n")
@@ -166,7 +172,7 @@ func TestIdleClientsKeepNobodyOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			limited := &newestListener{Listener: ln}
-			web := &http.Server{Handler: Handler(&fakeProxy{})}
+			web := &http.Server{Handler: Handler(&fakeProxy{}, Options{})}
 			go web.Serve(limited)
 			t.Cleanup(func() { web.Close() })
 			const clients = 4 * maxConnections
@@ -278,7 +284,7 @@ func TestOneClusterThatIsDownTakesNobodyElseAlong(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stop := Serve(ln, &several{&fakeProxy{}, test.problems}, slog.New(slog.DiscardHandler))
+		stop := Serve(ln, &several{&fakeProxy{}, test.problems}, Options{}, slog.New(slog.DiscardHandler))
 		if status, body := get(t, ln.Addr().String(), test.path); status != test.status || body != test.body {
 			t.Errorf("%s: %d %q", name, status, body)
 		}

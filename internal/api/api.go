@@ -6,8 +6,9 @@
 //	GET /api/v1/sessions    Sessions: filtered, sorted, a page at a time (see SessionQuery)
 //	GET /api/v1/failures    Failures
 //	GET /api/v1/history     History, ?cluster=NAME for one cluster
+//	GET /api/v1/support     Support
 //
-// The answers are JSON, described by openapi.yaml beside this file, which a test holds
+// The answers are JSON, described by internal/admin/openapi.yaml, which a test holds
 // against these types. Times are RFC 3339 in UTC; durations are seconds; sizes are bytes. A
 // field that is not known is left out. Text that a client or a broker has sent is cut to
 // [MaxText] bytes; it is never markup.
@@ -121,7 +122,7 @@ type Listener struct {
 // Certificate is one that clients or brokers are shown, or one of the authorities that
 // clients are checked with.
 type Certificate struct {
-	// Use is listener, upstream or client-authority.
+	// Use is listener, upstream, client-authority or admin.
 	Use string `json:"use"`
 	// Of names the listener or the cluster.
 	Of          string    `json:"of"`
@@ -170,9 +171,9 @@ type FileProblem struct {
 // HandOver is a change to another process.
 type HandOver struct {
 	Since time.Time `json:"since"`
-	// To is the process id of the other one; 0: it is being started.
-	To   int `json:"to,omitempty"`
-	Left int `json:"connections_left"`
+	// From is the process id of the one before, which ends its connections one by one; left
+	// out: another process is being started, which will take over.
+	From int `json:"from,omitempty"`
 }
 
 // Process is what the system says of the process.
@@ -344,6 +345,14 @@ type Column []*float64
 var Columns = []string{
 	"connections", "opened", "failed", "in_flight", "requests", "request_bytes", "response_bytes",
 	"latency_p50", "latency_p99", "added_p50", "added_p99",
+}
+
+// Support is what a report of a bug needs besides: see the command support-bundle.
+type Support struct {
+	// Configuration is the file that means what is in force, with secrets as ***.
+	Configuration string `json:"configuration"`
+	// Log are the last lines of the log, the oldest first.
+	Log []string `json:"log"`
 }
 
 // Problem is the answer when there is none, with a status of 400 or above.

@@ -18,7 +18,7 @@ type Config struct {
 	// The Kafka clusters that clients are led to, each under a name of your choice. The
 	// name is in the log, in metrics and in /readyz.
 	Clusters map[string]*Cluster `yaml:"clusters"`
-	// The port for metrics and health checks.
+	// The port for the status page, metrics and health checks.
 	Admin Admin `yaml:"admin"`
 	// What clients may use.
 	Limits Limits `yaml:"limits"`
@@ -223,10 +223,22 @@ type ClusterLimits struct {
 	MaxConnections int `yaml:"max-connections"`
 }
 
-// Admin is the port for metrics and health checks.
+// Admin is the port for operators: the status page, its API, metrics and health checks. With
+// a token or client certificates, all but /healthz and /readyz want one of them.
 type Admin struct {
-	// The address and port for /metrics, /healthz and /readyz. Default: off.
+	// The address and port. Default: off.
 	Bind string `yaml:"bind"`
+	// A file with a token of 16 characters or more, to be shown as Authorization: Bearer TOKEN,
+	// or as the password when a browser asks for one.
+	TokenFile string `yaml:"token-file"`
+	// A certificate with which the port speaks TLS, a PEM file.
+	Cert string `yaml:"cert"`
+	// Its private key, a PEM file.
+	Key string `yaml:"key"`
+	// The authorities of operators' certificates, a PEM file. Only with cert.
+	ClientCACerts string `yaml:"client-ca-certs"`
+	// Adds /debug/pprof: profiles of the program for its developers. Default: false.
+	Pprof bool `yaml:"pprof"`
 }
 
 // Limits bound what clients may use. 0 is no limit, but for max-frame.

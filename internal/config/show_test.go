@@ -45,7 +45,7 @@ clusters:
   audit:
     sni-suffix: audit.example
     upstream: [audit.example.com:9092]
-admin: {bind: 127.0.0.1:9090}
+admin: {bind: 127.0.0.1:9090, token-file: token, cert: a.pem, key: a_key.pem, client-ca-certs: operators.pem, pprof: true}
 limits: {max-connections: 20000, max-handshakes-per-address: 200, max-frame: 50MiB}
 timeouts: {handshake: 11s, dial: 12s, idle: 13s, connection-age: 14m, tcp-user: 1m30s, drain: 1ms}
 log: {level: debug, format: json}

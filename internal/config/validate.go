@@ -391,8 +391,21 @@ func (v *validator) port(path string, port int) {
 }
 
 func (v *validator) admin() {
-	bind := v.config.Admin.Bind
+	a := v.config.Admin
+	v.pair(a.Cert, a.Key, "admin.cert", "admin.key")
+	if a.ClientCACerts != "" && a.Cert == "" {
+		v.wrong.refer([]string{"admin.client-ca-certs"}, "needs %s: without TLS there are no client certificates", "admin.cert")
+	}
+	bind := a.Bind
 	if bind == "" {
+		for _, other := range []struct {
+			name  string
+			isSet bool
+		}{{"token-file", a.TokenFile != ""}, {"cert", a.Cert != ""}, {"client-ca-certs", a.ClientCACerts != ""}, {"pprof", a.Pprof}} {
+			if other.isSet {
+				v.wrong.refer([]string{"admin." + other.name}, "needs %s, the address of the port", "admin.bind")
+			}
+		}
 		return
 	}
 	if err := CheckBind(bind); err != nil {

@@ -34,7 +34,28 @@ type Result struct {
 	Changed, Failed int64     // readings that brought something new, and that met a file that cannot be used
 	Problems        int       // sources whose files cannot be used now
 	LastGood        time.Time // when all files were last found to be good
+
+	Readings []Reading // that brought something new or failed, the newest first
+	Unusable []Problem // with the files of those sources
 }
+
+// Reading is one reading of the files that brought something new, or failed.
+type Reading struct {
+	Time            time.Time
+	Asked           bool     // whether somebody has asked for it
+	Changed, Failed []string // settings
+}
+
+// Problem is files that cannot be used. What was read before stays in use.
+type Problem struct {
+	Setting string
+	Files   []string
+	Since   time.Time
+	Text    string
+}
+
+// maxReadings is how many readings are kept.
+const maxReadings = 50
 
 const (
 	// lookAgain is how often files are compared with their stamps, for changes of
@@ -78,7 +99,10 @@ func (g *Group) isReplaced() (replaced bool) {
 func (g *Group) Result() Result {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.result
+	result := g.result
+	result.Readings = slices.Clone(result.Readings)
+	slices.Reverse(result.Readings)
+	return result
 }
 
 // Run reads files again when they change, and whenever somebody asks, until ctx ends.
@@ -119,6 +143,7 @@ func (g *Group) read(why reason) (isIncomplete bool) {
 	}
 	isBad := false
 	var isChanged []Part
+	reading := Reading{Time: time.Now(), Asked: event.Asked}
 	for _, p := range g.parts {
 		switch p.refresh(g.log, why) {
 		case changed:
@@ -126,6 +151,7 @@ func (g *Group) read(why reason) (isIncomplete bool) {
 			isChanged = append(isChanged, p)
 		case failed:
 			isBad = true
+			reading.Failed = append(reading.Failed, p.name())
 		case incomplete:
 			isIncomplete = true
 		}
@@ -135,7 +161,8 @@ func (g *Group) read(why reason) (isIncomplete bool) {
 		g.log.Info("nothing to reload: no file has changed")
 	}
 	if isNew || isBad || !isIncomplete {
-		g.note(isNew, !isBad)
+		reading.Changed = event.Changed
+		g.note(reading)
 	}
 	g.owner.Reloaded(event)
 	for _, p := range isChanged {
@@ -144,23 +171,38 @@ func (g *Group) read(why reason) (isIncomplete bool) {
 	return isIncomplete
 }
 
-// note keeps for the metrics what a reading has led to.
-func (g *Group) note(isNew, allGood bool) {
-	problems := 0
+// note keeps what a reading has led to.
+func (g *Group) note(r Reading) {
+	var unusable []Problem
 	for _, p := range g.parts {
-		if p.unusable() {
-			problems++
+		if problem, ok := p.trouble(); ok {
+			unusable = append(unusable, problem)
 		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if isNew {
+	if len(r.Changed) > 0 {
 		g.result.Changed++
 	}
-	if allGood {
-		g.result.LastGood = time.Now()
+	if len(r.Failed) == 0 {
+		g.result.LastGood = r.Time
 	} else {
 		g.result.Failed++
 	}
-	g.result.Problems = problems
+	g.result.Problems, g.result.Unusable = len(unusable), unusable
+	if len(r.Changed)+len(r.Failed) == 0 {
+		return
+	}
+	if last := len(g.result.Readings) - 1; last >= 0 && r.repeats(&g.result.Readings[last]) {
+		return // files that are bad are read again and again
+	}
+	g.result.Readings = append(g.result.Readings, r)
+	if extra := len(g.result.Readings) - maxReadings; extra > 0 {
+		g.result.Readings = slices.Delete(g.result.Readings, 0, extra)
+	}
+}
+
+// repeats reports whether a reading tells nothing that an earlier one has not told.
+func (r *Reading) repeats(earlier *Reading) bool {
+	return !r.Asked && len(r.Changed) == 0 && slices.Equal(r.Failed, earlier.Failed)
 }

@@ -2,7 +2,9 @@ package reload
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Source is what some files say that belong together, such as a certificate and its key.
@@ -27,6 +29,7 @@ type Source[T any] struct {
 	value   T
 	seen    stamps // of the files as they were last read
 	problem string // with them as they were last read; "": none
+	since   time.Time
 }
 
 // Load reads the files when the program starts.
@@ -58,14 +61,18 @@ type Part interface {
 	name() string
 	files() []string
 	stale() bool
-	unusable() bool
+	trouble() (Problem, bool)
 	refresh(log *slog.Logger, why reason) outcome
 	announce(log *slog.Logger)
 }
 
 func (s *Source[T]) name() string    { return s.Setting }
 func (s *Source[T]) files() []string { return s.Files }
-func (s *Source[T]) unusable() bool  { return s.problem != "" }
+
+// trouble returns what is wrong with the files as they are, if anything is.
+func (s *Source[T]) trouble() (Problem, bool) {
+	return Problem{s.Setting, slices.Clone(s.Files), s.since, s.problem}, s.problem != ""
+}
 
 // stale reports whether the files are not what was last read, or have to be read
 // again because that failed: the reason may have been elsewhere, such as no
@@ -125,6 +132,9 @@ func (s *Source[T]) fail(log *slog.Logger, why reason, err error) outcome {
 	problem := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if why == asked || problem != s.problem {
 		log.Error("a changed file cannot be used: what was loaded before stays in use until it is put right", "setting", s.Setting, "error", problem)
+	}
+	if s.problem == "" {
+		s.since = time.Now()
 	}
 	s.problem = problem
 	return failed

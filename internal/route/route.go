@@ -270,6 +270,8 @@ type Entry struct {
 	Name    string
 	Aliases []string // earlier names that still lead to the broker, oldest first
 	Address Address
+	// Confirmed is whether a response has told it since the start: a file alone does not.
+	Confirmed bool
 }
 
 // Entries returns what has been learned, in no particular order. The slices in
@@ -279,7 +281,7 @@ func (t *Table) Entries() []Entry {
 	t.byNode.Range(func(_, v any) bool {
 		b := v.(*broker)
 		s := b.state.Load()
-		all = append(all, Entry{Node: b.node, Name: s.name, Aliases: s.aliases, Address: s.addr})
+		all = append(all, Entry{Node: b.node, Name: s.name, Aliases: s.aliases, Address: s.addr, Confirmed: s.confirmed})
 		return true
 	})
 	return all

@@ -32,6 +32,7 @@ type tally struct {
 	// Under registry.mu.
 	gone   bool            // there is no such cluster any more
 	active int             // sessions
+	led    int64           // sessions that there were, those included
 	ended  session.Traffic // of the sessions that are over
 }
 

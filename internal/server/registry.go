@@ -202,6 +202,7 @@ func (r *registry) assign(s *session.Session, t *tally) {
 	m.share = r.share(name, m.share.of.listener)
 	m.share.active++
 	r.sessions[s] = m
+	t.led++
 	if t.active++; t.gone {
 		s.Drain()
 	}
@@ -311,19 +312,19 @@ func (r *registry) traffic(sum *session.Traffic) (active int) {
 }
 
 // trafficOf adds up what the sessions of each cluster have carried, and returns how many
-// there are of each now.
-func (r *registry) trafficOf(sums map[*tally]*session.Traffic) (active map[*tally]int) {
+// there are of each now, and how many there were.
+func (r *registry) trafficOf(sums map[*tally]*session.Traffic) (active map[*tally]int, led map[*tally]int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	active = make(map[*tally]int, len(sums))
+	active, led = make(map[*tally]int, len(sums)), make(map[*tally]int64, len(sums))
 	for t, sum := range sums {
 		sum.Add(&t.ended)
-		active[t] = t.active
+		active[t], led[t] = t.active, t.led
 	}
 	for s, m := range r.sessions {
 		if sum := sums[m.cluster]; sum != nil {
 			sum.Add(s.Traffic())
 		}
 	}
-	return active
+	return active, led
 }

@@ -120,6 +120,13 @@ func New(config Config) *Server {
 // SetLimits has other limits count from now on. Clients that are there may stay.
 func (s *Server) SetLimits(l Limits) { s.registry.setLimits(l) }
 
+// Limits returns the limits that count.
+func (s *Server) Limits() Limits {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	return s.registry.limits
+}
+
 // Socket is a socket that clients connect to, and how those are served. Its accept loop
 // can be probed.
 type Socket struct {

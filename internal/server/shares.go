@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kafka-sni-proxy/internal/histogram"
+	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/session"
 )
 
@@ -202,4 +203,21 @@ func (s *Server) InFlight() map[string]Waiting {
 type Waiting struct {
 	Requests int
 	Oldest   time.Duration
+}
+
+// ClusterDetails is what is known of a cluster, and is too much for each scrape.
+type ClusterDetails struct {
+	Name, ID, Bootstrap string
+	Upstreams           []route.Address
+	Plaintext           bool // towards the brokers
+	Routes              []route.Entry
+}
+
+// Details returns what is known of the clusters, by name.
+func (s *Server) Details() []ClusterDetails {
+	var all []ClusterDetails
+	for _, c := range s.Clusters() {
+		all = append(all, ClusterDetails{c.Name(), c.Routes().ClusterID(), c.Bootstrap(), c.Upstreams(), c.IsPlaintext(), c.Routes().Entries()})
+	}
+	return all
 }

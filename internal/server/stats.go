@@ -73,6 +73,7 @@ func (f *failures) byName() map[string]int64 {
 // ClusterStats is what the sessions of one cluster have done, and what is known of it.
 type ClusterStats struct {
 	Active   int              // sessions now
+	Led      int64            // sessions that were led to it so far
 	Refused  int64            // clients over the cluster's limit
 	Failures map[string]int64 // as in Stats: those of clients that were led to the cluster
 	Carried
@@ -140,12 +141,13 @@ func (s *Server) clusterStats() map[string]ClusterStats {
 	for _, c := range clusters {
 		sums[c.tally] = new(session.Traffic)
 	}
-	active := s.registry.trafficOf(sums)
+	active, led := s.registry.trafficOf(sums)
 	all := make(map[string]ClusterStats, len(clusters))
 	for _, c := range clusters {
 		sum := sums[c.tally]
 		all[c.Name()] = ClusterStats{
 			Active:                active[c.tally],
+			Led:                   led[c.tally],
 			Refused:               c.tally.refused.Load(),
 			Failures:              c.tally.failures.byName(),
 			Carried:               carried(sum),

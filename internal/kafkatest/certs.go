@@ -50,8 +50,15 @@ func (a *Authority) PEM() []byte {
 
 // Server returns a server's certificate for these host names and IP addresses.
 func (a *Authority) Server(names ...string) tls.Certificate {
+	return a.ServerUntil(time.Time{}, names...)
+}
+
+// ServerUntil is Server for a certificate that expires at a certain time, to the second; the
+// zero time stands for that of all others.
+func (a *Authority) ServerUntil(end time.Time, names ...string) tls.Certificate {
 	template := &x509.Certificate{
 		Subject:     pkix.Name{CommonName: names[0]},
+		NotAfter:    end,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -138,7 +145,9 @@ func (a *Authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.
 	template.SerialNumber = serial
 	// An hour on either side: clocks of test machines jump.
 	template.NotBefore = time.Now().Add(-time.Hour)
-	template.NotAfter = time.Now().Add(24 * time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(24 * time.Hour)
+	}
 	parent, signer := a.cert, a.key
 	if parent == nil {
 		parent, signer = template, key

@@ -39,6 +39,7 @@ const (
 	listenSASL  = "SASL"
 	listenMTLS  = "MTLS"
 	listenPlain = "PLAIN"
+	listenSCRAM = "SCRAM" // SASL, with one mechanism alone
 )
 
 // cluster is some Kafka brokers that are also the controllers.
@@ -96,7 +97,7 @@ func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string
 		}
 		b.name = b.label + "." + upstreamDomain
 		b.address, b.advertised = "127.0.0.1", b.name
-		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS, listenPlain} {
+		for _, listener := range []string{"INTERNAL", "CONTROLLER", listenTLS, listenSASL, listenMTLS, listenPlain, listenSCRAM} {
 			port, err := ports.Take()
 			if err != nil {
 				return nil, err
@@ -212,6 +213,7 @@ func (c *cluster) properties(b *broker) string {
 		"{sasl}", fmt.Sprint(b.ports[listenSASL]),
 		"{mtls}", fmt.Sprint(b.ports[listenMTLS]),
 		"{plain}", fmt.Sprint(b.ports[listenPlain]),
+		"{scram}", fmt.Sprint(b.ports[listenSCRAM]),
 		"{replicas}", fmt.Sprint(min(c.setup.Brokers, 3)),
 		"{in-sync}", fmt.Sprint(min(c.setup.Brokers, 2)),
 		"{store}", b.store.store,
@@ -227,9 +229,9 @@ node.id={id}
 controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
-listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://{address}:{tls},SASL://{address}:{sasl},MTLS://{address}:{mtls},PLAIN://{address}:{plain}
-advertised.listeners=INTERNAL://127.0.0.1:{internal},TLS://{name}:{tls},SASL://{name}:{sasl},MTLS://{name}:{mtls},PLAIN://{name}:{plain}
-listener.security.protocol.map=INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MTLS:SSL,PLAIN:PLAINTEXT
+listeners=INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller},TLS://{address}:{tls},SASL://{address}:{sasl},MTLS://{address}:{mtls},PLAIN://{address}:{plain},SCRAM://{address}:{scram}
+advertised.listeners=INTERNAL://127.0.0.1:{internal},TLS://{name}:{tls},SASL://{name}:{sasl},MTLS://{name}:{mtls},PLAIN://{name}:{plain},SCRAM://{name}:{scram}
+listener.security.protocol.map=INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,SASL:SASL_SSL,MTLS:SSL,PLAIN:PLAINTEXT,SCRAM:SASL_SSL
 log.dirs={dir}/log
 
 ssl.keystore.type=PEM
@@ -245,6 +247,8 @@ listener.name.sasl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.securi
 listener.name.sasl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
 # Clients of this one mechanism have to authenticate again within two seconds.
 listener.name.sasl.scram-sha-512.connections.max.reauth.ms=2000
+listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 
 auto.create.topics.enable=false
 default.replication.factor={replicas}

@@ -31,7 +31,7 @@ func (s *scenarioRun) javaSymptoms(ctx context.Context, cases map[string]symptom
 			continue
 		}
 		settings := []string{"client.id=" + name, "bootstrap.servers=" + c.Bootstrap, "security.protocol=" + c.Protocol,
-			"request.timeout.ms=3000", "default.api.timeout.ms=4000", "interop.work=" + c.Work, "interop.topic=" + c.Topic}
+			"request.timeout.ms=3000", "default.api.timeout.ms=12000", "interop.work=" + c.Work, "interop.topic=" + c.Topic}
 		if c.CA != "" {
 			settings = append(settings, "ssl.truststore.type=PEM", "ssl.truststore.location="+c.CA)
 		}
@@ -186,7 +186,7 @@ func (s *scenarioRun) goSymptom(ctx context.Context, name string, c symptom, got
 }
 
 func goSymptomWork(ctx context.Context, client *kgo.Client, c symptom) error {
-	ctx, cancel := context.WithTimeout(ctx, 14*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 18*time.Second)
 	defer cancel()
 	switch c.Work {
 	case askTwice:

@@ -162,8 +162,7 @@ func clientSymptoms(ctx context.Context, s *scenarioRun) (string, error) {
 		return "", context.Cause(ctx)
 	case <-time.After(time.Until(p.expires)):
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
+	// Java's programs run alone: each has many clients that start at once, and give up after a while.
 	byClock := map[time.Duration]map[string]symptom{}
 	for name, c := range cases {
 		if byClock[c.Clock] == nil {
@@ -172,8 +171,12 @@ func clientSymptoms(ctx context.Context, s *scenarioRun) (string, error) {
 		byClock[c.Clock][name] = c
 	}
 	for clock, cases := range byClock {
-		g.Go(func() error { return s.javaSymptoms(gctx, cases, clock, got) })
+		if err := s.javaSymptoms(ctx, cases, clock, got); err != nil {
+			return "", err
+		}
 	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
 	for name, c := range cases {
 		g.Go(func() error { return s.goSymptom(gctx, name, c, got) })
 		g.Go(func() error { return s.pythonSymptom(gctx, name, c, got) })

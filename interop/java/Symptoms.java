@@ -66,7 +66,7 @@ public class Symptoms {
     }
 
     private static String produce(Properties properties, String topic) throws Exception {
-        properties = Main.with(properties, "max.block.ms", "4000", "delivery.timeout.ms", "4000", "linger.ms", "0");
+        properties = Main.with(properties, "max.block.ms", "12000", "delivery.timeout.ms", "6000", "linger.ms", "0");
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(properties, new ByteArraySerializer(), new ByteArraySerializer())) {
             List<Future<?>> all = new ArrayList<>();
             for (int partition = 0; partition < producer.partitionsFor(topic).size(); partition++) {
@@ -84,7 +84,7 @@ public class Symptoms {
         properties = Main.with(properties, "group.id", "java-symptoms", "session.timeout.ms", "6000", "request.timeout.ms", "2500");
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(topic));
-            long end = System.nanoTime() + Duration.ofSeconds(14).toNanos();
+            long end = System.nanoTime() + Duration.ofSeconds(18).toNanos();
             int records = 0;
             while (System.nanoTime() < end) {
                 records += consumer.poll(Duration.ofMillis(500)).count();

@@ -70,7 +70,7 @@ async function consume() {
   await consumer.connect()
   await consumer.subscribe({ topic: settings.topic, fromBeginning: true })
   await consumer.run({ eachMessage: async () => {} })
-  await pause(14000)
+  await pause(18000)
   return 'consumed'
 }
 

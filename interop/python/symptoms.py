@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
 IDLE = 3  # seconds; for longer than connections may be idle
-CONSUME = 14  # seconds
+CONSUME = 18  # seconds
 
 
 class Kept(logging.Handler):

@@ -169,7 +169,7 @@ func (s *scenarioRun) goSymptom(ctx context.Context, name string, c symptom, got
 	}
 	switch c.Work {
 	case produce:
-		options = append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(4*time.Second))
+		options = append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordDeliveryTimeout(8*time.Second))
 	case consume:
 		options = append(options, kgo.ConsumerGroup("franz-go-symptoms"), kgo.ConsumeTopics(c.Topic), kgo.SessionTimeout(6*time.Second))
 	}

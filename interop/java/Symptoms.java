@@ -84,9 +84,14 @@ public class Symptoms {
         properties = Main.with(properties, "group.id", "java-symptoms", "session.timeout.ms", "6000", "request.timeout.ms", "2500");
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(List.of(topic));
-            long end = System.nanoTime() + Duration.ofSeconds(18).toNanos();
+            long end = System.nanoTime() + Duration.ofSeconds(60).toNanos();
+            boolean joined = false;
             int records = 0;
             while (System.nanoTime() < end) {
+                if (!joined && !consumer.assignment().isEmpty()) {
+                    joined = true;
+                    end = System.nanoTime() + Duration.ofSeconds(14).toNanos();
+                }
                 records += consumer.poll(Duration.ofMillis(500)).count();
             }
             return records + " records";

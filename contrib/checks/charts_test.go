@@ -113,6 +113,8 @@ type objects struct {
 	autoscaler *autoscalingv2.HorizontalPodAutoscaler
 	policy     *networkingv1.NetworkPolicy
 	monitor    *monitoringv1.ServiceMonitor
+	rule       *monitoringv1.PrometheusRule
+	dashboard  *corev1.ConfigMap
 	cert       *certmanagerv1.Certificate
 	route      *gatewayv1.TLSRoute
 }
@@ -137,7 +139,11 @@ func decode(t *testing.T, text string) *objects {
 		case "apps/v1/Deployment":
 			into = keep(&o.deployment)
 		case "v1/ConfigMap":
-			into = keep(&o.config)
+			if strings.Contains(document, "grafana_dashboard:") {
+				into = keep(&o.dashboard)
+			} else {
+				into = keep(&o.config)
+			}
 		case "policy/v1/PodDisruptionBudget":
 			into = keep(&o.budget)
 		case "autoscaling/v2/HorizontalPodAutoscaler":
@@ -146,6 +152,8 @@ func decode(t *testing.T, text string) *objects {
 			into = keep(&o.policy)
 		case "monitoring.coreos.com/v1/ServiceMonitor":
 			into = keep(&o.monitor)
+		case "monitoring.coreos.com/v1/PrometheusRule":
+			into = keep(&o.rule)
 		case "cert-manager.io/v1/Certificate":
 			into = keep(&o.cert)
 		case "gateway.networking.k8s.io/v1/TLSRoute":
@@ -389,6 +397,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"headers from anywhere": {"service: {proxyProtocol: true}", "list the networks of the balancer"},
 		"internal nowhere":      {"service: {internal: true}", "needs service.cloud"},
 		"no issuer":             {"certificate: {certManager: {enabled: true}}", "name the issuer"},
+		"a runbook's folder":    {"prometheusRule: {runbookURL: 'https://git.example/docs'}", "does not match pattern"},
 		"no gateway":            {"gateway: {enabled: true}", "name a Gateway"},
 	} {
 		change, err := chartutil.ReadValues([]byte(c.change))

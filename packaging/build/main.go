@@ -192,6 +192,9 @@ func (r *release) gather(work, native string, strict bool) error {
 	for _, unit := range []string{name + ".service", name + ".socket"} {
 		r.shared = append(r.shared, file{filepath.Join(r.root, "contrib/systemd", unit), "systemd/" + unit, "/lib/systemd/system/" + unit, 0o644})
 	}
+	for _, example := range []string{"prometheus/rules.yaml", "prometheus/alerts.yaml", "grafana/" + name + ".json"} {
+		r.shared = append(r.shared, file{filepath.Join(r.root, "contrib", example), example, doc + "/examples/" + example, 0o644})
+	}
 	for shell, installed := range map[string]string{
 		"bash": "/usr/share/bash-completion/completions/" + name,
 		"zsh":  "/usr/share/zsh/vendor-completions/_" + name,

@@ -68,7 +68,7 @@ func TestArchivesUnpackAndTheSBOMListsTheModules(t *testing.T) {
 	run(t, "tar", "-xzf", filepath.Join(dir, base+".tar.gz"), "-C", to)
 	binary := filepath.Join(to, base, "kafka-sni-proxy")
 	expect(t, "the program", run(t, binary, "--version"), "1.0.0")
-	for _, f := range []string{"LICENSE", "kafka-sni-proxy.yaml", "systemd/kafka-sni-proxy.service",
+	for _, f := range []string{"LICENSE", "kafka-sni-proxy.yaml", "prometheus/alerts.yaml", "grafana/kafka-sni-proxy.json", "systemd/kafka-sni-proxy.service",
 		"completions/kafka-sni-proxy.bash", "completions/kafka-sni-proxy.zsh", "completions/kafka-sni-proxy.fish"} {
 		if len(read(t, filepath.Join(to, base, f))) == 0 {
 			t.Errorf("%s is empty", f)

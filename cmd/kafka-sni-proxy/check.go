@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -121,6 +122,12 @@ func (f *checkFlags) run(ctx context.Context, fs *pflag.FlagSet, stdout, stderr 
 	line := progress.New(stderr)
 	defer line.Done()
 	r := &preflight.Report{Progress: line.Set}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		stop() // a second one ends the program
+		r.Stop(preflight.Result{Level: preflight.Failed, What: "check", Result: "was interrupted: what comes here is not checked", Remedy: "let it end; --dial-timeout bounds each attempt"})
+	})()
 	f.readEnvironment(fs, os.Environ())
 	f.refuseMixed(fs)
 	login, err := f.readLogin()

@@ -441,3 +441,22 @@ admin: {bind: "localhost:`+admin+`"}
 		t.Errorf("no word of what is missing: %s", text)
 	}
 }
+
+// TestAnInterruptedCheckSaysWhatItHasFound has an upstream that never answers, and a Ctrl-C.
+func TestAnInterruptedCheckSaysWhatItHasFound(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer silent.Close()
+	dir := renewed(t)
+	var out bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "kafka-sni-proxy", "check", "--sni-suffix="+suffix, "--bind=127.0.0.1:0", "--upstream="+silent.Addr().String(), "--trust-upstream-certs", "--dial-timeout=10m")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
+	check(t, cmd.Start())
+	_, err = silent.Accept() // it is waiting for the handshake now
+	check(t, err, cmd.Process.Signal(os.Interrupt))
+	cmd.Wait()
+	text := out.String()
+	if code := cmd.ProcessState.ExitCode(); code != exitRuntime || !strings.Contains(text, "was interrupted: what comes here is not checked") || !strings.Contains(text, "open files") || strings.Contains(text, "canceled") {
+		t.Errorf("exit code %d:\n%s", code, text)
+	}
+}

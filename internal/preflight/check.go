@@ -55,6 +55,7 @@ type Report struct {
 
 	mu      sync.Mutex
 	results []Result
+	stopped bool
 }
 
 // Add adds a result.
@@ -68,7 +69,18 @@ func (r *Report) Add(results ...Result) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.results = append(r.results, results...)
+	if !r.stopped {
+		r.results = append(r.results, results...)
+	}
+}
+
+// Stop adds a last result: what is found from now on, while all is given up, is left out.
+func (r *Report) Stop(last Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped {
+		r.results, r.stopped = append(r.results, last), true
+	}
 }
 
 // In returns a report that adds to this one what it is told, in other words.
@@ -118,15 +130,20 @@ func (r *Report) each(ctx context.Context, n int, f func(ctx context.Context, i 
 	results := make([][]Result, n)
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
+	var mu sync.Mutex
+	done, next := make([]bool, n), 0
 	for i := range n {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			results[i] = f(ctx, i)
+			some := f(ctx, i)
+			mu.Lock()
+			defer mu.Unlock()
+			results[i], done[i] = some, true
+			for ; next < n && done[next]; next++ { // at once, should somebody stop the rest
+				r.Add(results[next]...)
+			}
 		})
 	}
 	all.Wait()
-	for _, some := range results {
-		r.Add(some...)
-	}
 }

@@ -121,13 +121,10 @@ func newCheckCommand(wrong usageErrors, stdout, stderr io.Writer) *cobra.Command
 func (f *checkFlags) run(ctx context.Context, fs *pflag.FlagSet, stdout, stderr io.Writer) error {
 	line := progress.New(stderr)
 	defer line.Done()
-	r := &preflight.Report{Progress: line.Set}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
 	defer stop()
-	defer context.AfterFunc(ctx, func() {
-		stop() // a second one ends the program
-		r.Stop(preflight.Result{Level: preflight.Failed, What: "check", Result: "was interrupted: what comes here is not checked", Remedy: "let it end; --dial-timeout bounds each attempt"})
-	})()
+	defer context.AfterFunc(ctx, stop)() // a second one ends the program
+	r := &preflight.Report{Progress: line.Set, Until: ctx}
 	f.readEnvironment(fs, os.Environ())
 	f.refuseMixed(fs)
 	login, err := f.readLogin()
@@ -144,6 +141,9 @@ func (f *checkFlags) run(ctx context.Context, fs *pflag.FlagSet, stdout, stderr 
 	line.Done()
 	if err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		r.End(preflight.Result{Level: preflight.Failed, What: "check", Result: "was interrupted: what comes here is not checked", Remedy: "let it end; --dial-timeout bounds each attempt"})
 	}
 	if f.asJSON {
 		encoder := json.NewEncoder(stdout)

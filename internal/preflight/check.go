@@ -49,13 +49,14 @@ type Result struct {
 type Report struct {
 	// Progress, if set, is told what is being checked.
 	Progress func(what string)
+	// Until, if set, is when checking is given up: what is found then is left out.
+	Until context.Context
 
 	words func(text string) string // what is said is written with; nil: as it is
 	into  *Report                  // gets the results; nil: this one
 
 	mu      sync.Mutex
 	results []Result
-	stopped bool
 }
 
 // Add adds a result.
@@ -69,18 +70,16 @@ func (r *Report) Add(results ...Result) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.stopped {
+	if r.Until == nil || r.Until.Err() == nil {
 		r.results = append(r.results, results...)
 	}
 }
 
-// Stop adds a last result: what is found from now on, while all is given up, is left out.
-func (r *Report) Stop(last Result) {
+// End adds a last result, also after Until.
+func (r *Report) End(last Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.stopped {
-		r.results, r.stopped = append(r.results, last), true
-	}
+	r.results = append(r.results, last)
 }
 
 // In returns a report that adds to this one what it is told, in other words.

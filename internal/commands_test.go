@@ -55,7 +55,7 @@ func codeLines(text string) []string {
 var inline = regexp.MustCompile("`([^`\n]+)`")
 
 // commandLine is a start of the program, with what may stand before it: variables, sudo, a folder to go to.
-var commandLine = regexp.MustCompile(`^\s*(?:[$#] )?(?:\(?cd \S+ && )?(?:[A-Z_]+=\S+ )*(?:sudo )?(?:[^\s=]*/)?kafka-sni-proxy( +(?:--?[a-z]|check|config|completion|healthcheck|[A-Z]).*)?$`)
+var commandLine = regexp.MustCompile(`^\s*(?:[$#] )?(?:\(?cd \S+ && )?(?:[A-Z_]+=\S+ )*(?:sudo )?(?:[^\s=]*/)?kafka-sni-proxy( +(?:--?[a-z]|check|config|completion|healthcheck|status|routes|sessions|top|[A-Z]).*)?$`)
 
 // split takes a command line apart as a shell would, as far as documents need it: quotes,
 // and nothing behind a bar, an ampersand, a comment or a closing parenthesis.
@@ -107,8 +107,12 @@ func program(t *testing.T) string {
 // configuration the flags mean. What only some commands have is taken away before.
 func TestCommandLinesInDocumentsParse(t *testing.T) {
 	binary := program(t)
-	ofCheck := checkFlags(t, binary)
-	tried := map[string]bool{}
+	ofCheck := ownFlagsOf(t, binary, "check", "--as-client")
+	ofAsking := map[string]map[string]bool{}
+	for _, command := range []string{"status", "routes", "sessions", "top"} {
+		ofAsking[command] = ownFlagsOf(t, binary, command, "--token-file")
+	}
+	tried, asked := map[string]bool{}, 0
 	for _, page := range pages(t) {
 		for _, line := range codeLines(read(t, page)) {
 			m := commandLine.FindStringSubmatch(line)
@@ -116,6 +120,17 @@ func TestCommandLinesInDocumentsParse(t *testing.T) {
 				continue
 			}
 			words := split(m[1])
+			if known := ofAsking[first(words)]; known != nil {
+				asked++
+				for _, word := range words[1:] {
+					if name, _, _ := strings.Cut(word, "="); strings.HasPrefix(name, "--") && name != "--help" {
+						if _, ok := known[name]; !ok {
+							t.Errorf("%s: %s: there is no %s", page, strings.TrimSpace(line), name)
+						}
+					}
+				}
+				continue
+			}
 			flags, ok := ownFlags(words, ofCheck)
 			if !ok || tried[strings.Join(words, " ")] {
 				continue
@@ -128,24 +143,32 @@ func TestCommandLinesInDocumentsParse(t *testing.T) {
 			}
 		}
 	}
-	if len(tried) < 10 {
-		t.Errorf("only %d command lines were tried: the pattern is wrong", len(tried))
+	if len(tried) < 10 || asked < 4 {
+		t.Errorf("only %d command lines were tried, and %d that ask a proxy: the pattern is wrong", len(tried), asked)
 	}
 }
 
-// checkFlags are the flags that only check has, and whether a value follows.
-func checkFlags(t *testing.T, binary string) map[string]bool {
+func first(words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return words[0]
+}
+
+// ownFlagsOf are the flags that a command has for itself, and whether a value follows; one of
+// them has to be there.
+func ownFlagsOf(t *testing.T, binary, command, one string) map[string]bool {
 	t.Helper()
-	help, err := exec.Command(binary, "check", "--help").Output()
+	help, err := exec.Command(binary, command, "--help").Output()
 	if err != nil {
-		t.Fatalf("check --help: %v", err)
+		t.Fatalf("%s --help: %v", command, err)
 	}
 	flags := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^ +(--[a-z-]+)( [a-z]\S*)? {2,}`).FindAllStringSubmatch(string(help), -1) {
 		flags[m[1]] = m[2] != ""
 	}
-	if !flags["--as-client"] {
-		t.Fatalf("the help of check is not understood: %v", flags)
+	if !flags[one] {
+		t.Fatalf("the help of %s is not understood: %v", command, flags)
 	}
 	return flags
 }

@@ -27,14 +27,28 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress", "internal/api", "internal/histogram"},
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress",
+			"internal/api", "internal/histogram", "internal/view", "internal/top"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
 	"internal/preflight": {
 		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},
 		never: []string{"flag", "log", "log/slog", "os", "os/signal", "unsafe"},
 	},
-	"internal/api":       {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},
+	"internal/api":         {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},
+	"internal/api/apitest": {ours: []string{"internal/api"}, testOnly: true},
+	"internal/view": {
+		ours:   []string{"internal/api", "internal/progress"},
+		others: []string{"github.com/charmbracelet/x/term", "github.com/clipperhouse/displaywidth"},
+		never:  []string{"log", "log/slog", "flag"},
+		noGo:   true,
+	},
+	"internal/top": {
+		ours:   []string{"internal/api", "internal/view"},
+		others: []string{"charm.land/"},
+		never:  []string{"net", "log", "log/slog", "flag", "os/signal"},
+		noGo:   true,
+	},
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/admin": {

@@ -36,8 +36,8 @@ const minToken = 16
 // maxToken is the most that is read of a token's file, in bytes.
 const maxToken = 4096
 
-// readToken reads the file of a token.
-func readToken(path string) (string, error) {
+// loadToken reads the file of a token.
+func loadToken(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
@@ -64,7 +64,7 @@ func (a *app) loadAdmin(c config.Admin, wrong *mistakes) *adminFiles {
 		f.token = reload.Source[string]{
 			Setting: a.settingName("admin.token-file"),
 			Files:   []string{c.TokenFile},
-			Read:    func() (string, error) { return readToken(c.TokenFile) },
+			Read:    func() (string, error) { return loadToken(c.TokenFile) },
 			Same:    func(a, b string) bool { return a == b },
 		}
 		if err := f.token.Load(); err != nil {

@@ -127,6 +127,13 @@ func TestTheAdminPortAsksWhoItIs(t *testing.T) {
 		t.Error("it speaks plaintext")
 	}
 
+	if code, out, errs := runIn(t, c.dir, "kafka-sni-proxy", "healthcheck", "--admin-bind", strings.TrimPrefix(p.admin, "http://")); code != 0 || out != "ok\n" {
+		t.Errorf("healthcheck: %d %s%s", code, out, errs)
+	}
+	if code, out, errs := runIn(t, c.dir, "kafka-sni-proxy", "status", "--admin", "localhost:"+p.admin[strings.LastIndex(p.admin, ":")+1:], "--ca-certs", "ca.pem", "--token-file", "token"); code != 0 || !strings.Contains(out, "bootstrap."+suffix) {
+		t.Errorf("status: %d %s%s", code, out, errs)
+	}
+
 	put("another-token-than-before")
 	p.await("reloaded.* setting=--admin-token-file")
 	want("the old token", get("/metrics", "the-first-token-there-is"), 401)
@@ -182,7 +189,7 @@ func TestTokens(t *testing.T) {
 		strings.Repeat("x", 2*maxToken): "up to 4096 characters",
 	} {
 		check(t, os.WriteFile(file, []byte(text), 0o600))
-		token, err := readToken(file)
+		token, err := loadToken(file)
 		switch {
 		case want == "" && (err != nil || token != "0123456789abcdef"):
 			t.Errorf("%q: %q, %v", text, token, err)

@@ -51,6 +51,20 @@ All errors in a configuration are reported at once, before anything is started.
 	own := newFlagSet()
 	newCheckFlags().defineOwn(own)
 	own.VisitAll(func(f *pflag.Flag) { b.WriteString(rowOf(f)) })
+	b.WriteString("\n## Of status, routes, sessions and top\n\nSee [status](status.md). Only `--admin-bind` and `--config` have a variable here, that of the proxy.\n")
+	b.WriteString("\n| flag | default | |\n|---|---|---|\n")
+	all := newFlagSet()
+	(&askFlags{adminFlags: adminFlags{flags: newFlags()}}).define(all)
+	all.VisitAll(func(f *pflag.Flag) { b.WriteString(rowOf(f)) })
+	for _, c := range askings {
+		fmt.Fprintf(&b, "\nOf %s alone:\n\n| flag | default | |\n|---|---|---|\n", c.name)
+		_, own := c.new()
+		own.VisitAll(func(f *pflag.Flag) {
+			if all.Lookup(f.Name) == nil && f.Name != "help" {
+				b.WriteString(rowOf(f))
+			}
+		})
+	}
 	b.WriteString("\nExit codes: 0 done or drained, 1 runtime error or ended by force, 2 usage.\n")
 	return b.String()
 }

@@ -8,8 +8,9 @@
 // and made ready), serve.go (until a signal), with reload.go (files that change),
 // admin.go (metrics and health) and systemd.go in the background; handover.go and
 // handover_unix.go have another process go on. hints.go says what to do about
-// failures, in terms of flags. check.go and healthcheck.go are commands of their own; help.go
-// has the topics of --help.
+// failures, in terms of flags. check.go, healthcheck.go and ask.go (status, routes, sessions,
+// top) are commands of their own; adminport.go says where they ask; help.go has the topics of
+// --help.
 package main
 
 import (
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case err == errWarned, err == errWouldFail:
+	case err == errWarned, err == errWouldFail, err == errWrong:
 		return exitRuntime
 	case errors.As(err, &usage):
 		fmt.Fprint(stderr, usage.report())
@@ -77,6 +78,10 @@ func siftCommand(args []string) ([]string, usageErrors) {
 	case "healthcheck":
 		known = newHealthFlags().flagSet()
 	default:
+		if c := findAsking(args[0]); c != nil {
+			_, known = c.new()
+			break
+		}
 		if slices.Contains(slices.Concat(commands, internalCommands), args[0]) {
 			return args, nil
 		}
@@ -124,12 +129,19 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help is enough
 	cmd.AddCommand(newCheckCommand(wrong, stdout, stderr), newCompletion(stdout), newConfigCommand(stdout, stderr), newHealthcheckCommand(wrong, stdout))
+	for i := range askings {
+		cmd.AddCommand(newAskCommand(&askings[i], wrong, stdout, stderr))
+	}
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageErrors{err} })
 	// Not as templates: those would link a quarter more into the program, and
 	// keep it resident.
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		if c := findAsking(cmd.Name()); c != nil {
+			io.WriteString(stdout, c.help())
+			return
+		}
 		if cmd.HasParent() {
 			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp()}[cmd.Name()])
 			return
@@ -144,6 +156,10 @@ const commandHelp = `Commands:
   check FLAGS                  try what these flags, or --config FILE, would do, and say what would not work
   check --as-client HOST:PORT  go the way of a client, through a proxy that runs
   healthcheck                  ask the proxy that runs on this machine whether it is well
+  status                       ask it how it is: what is wrong first, load, clusters, certificates, failures
+  routes                       ask it where brokers are, and whether they can be reached
+  sessions                     ask it for the connections of clients
+  top                          watch it live
   config check FILE            say what is wrong with a configuration file, or what would be served
   config show FILE             print what is in force: defaults filled in, secrets as ***
   config from-flags FLAGS      print the file that means the same as these flags
@@ -169,7 +185,8 @@ Signals:
 Exit codes:
   0   done: certificates written, or ended by a signal with every request answered
   1   runtime error, or ended by force with requests in flight; of config check: there are warnings;
-      of check: something would not work; of healthcheck: it is not well
+      of check: something would not work; of healthcheck: it is not well; of status, routes, sessions
+      and top: no answer
   2   usage: an error in the flags, the environment or the files they name; nothing was started
 
 All that there is to say of each flag: man kafka-sni-proxy, docs/flags.md

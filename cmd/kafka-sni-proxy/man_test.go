@@ -70,6 +70,10 @@ func manualPages() map[string]string {
 		case "completion":
 			end = afterBlank(completionHelp)
 		}
+		if c := findAsking(command.Name()); c != nil {
+			_, own = c.new()
+			end = c.end()
+		}
 		long, example := command.Long, command.Example
 		if long == "" { // their help is one text
 			long, _, _ = strings.Cut(map[string]string{"config": configHelp, "completion": completionHelp}[command.Name()], "\n")

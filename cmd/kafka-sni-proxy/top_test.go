@@ -1,0 +1,331 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/term"
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+
+	"kafka-sni-proxy/internal/api/apitest"
+)
+
+// terminal is a terminal in which a program runs, and what it shows.
+type terminal struct {
+	t        *testing.T
+	cmd      *exec.Cmd
+	ptmx     *os.File // our end
+	tty      *os.File // the program's
+	before   *term.State
+	changed  chan struct{} // something was written since it was looked at
+	ended    chan struct{} // cmd
+	mu       sync.Mutex
+	emulator *vt.Emulator
+	title    string
+}
+
+// patience is how long a test waits for what has to come.
+const terminalPatience = 30 * time.Second
+
+// inTerminal starts the program in a terminal of 80x24.
+func inTerminal(t *testing.T, args ...string) *terminal {
+	t.Helper()
+	ptmx, tty, err := pty.Open()
+	if err != nil {
+		t.Skipf("there are no pseudo terminals here: %v", err)
+	}
+	x := &terminal{t: t, ptmx: ptmx, tty: tty, changed: make(chan struct{}, 1), ended: make(chan struct{}), emulator: vt.NewEmulator(80, 24)}
+	x.emulator.SetCallbacks(vt.Callbacks{Title: func(title string) { x.title = title }})
+	check(t, pty.Setsize(ptmx, &pty.Winsize{Cols: 80, Rows: 24}))
+	x.before, err = term.GetState(tty.Fd())
+	check(t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	x.cmd = exec.CommandContext(ctx, "kafka-sni-proxy", args...)
+	x.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "TZ=UTC")
+	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = tty, tty, tty
+	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	check(t, x.cmd.Start())
+	var loops sync.WaitGroup
+	loops.Go(x.show)
+	loops.Go(x.reply)
+	loops.Go(func() { x.cmd.Wait(); close(x.ended) })
+	t.Cleanup(func() {
+		cancel()
+		<-x.ended
+		tty.Close()
+		ptmx.Close()
+		x.emulator.Close()
+		loops.Wait()
+	})
+	return x
+}
+
+// show has the emulator show what the program writes.
+func (x *terminal) show() {
+	for buffer := make([]byte, 64<<10); ; {
+		n, err := x.ptmx.Read(buffer)
+		x.mu.Lock()
+		x.emulator.Write(buffer[:n])
+		x.mu.Unlock()
+		select {
+		case x.changed <- struct{}{}:
+		default:
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// reply sends what the terminal answers to the program's questions.
+func (x *terminal) reply() {
+	for buffer := make([]byte, 1024); ; {
+		n, err := x.emulator.Read(buffer)
+		if err != nil {
+			return
+		}
+		x.ptmx.Write(buffer[:n])
+	}
+}
+
+// lines are what can be seen.
+func (x *terminal) lines() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var all []string
+	for row := range x.emulator.Height() {
+		var line strings.Builder
+		for column := range x.emulator.Width() {
+			if cell := x.emulator.CellAt(column, row); cell != nil {
+				line.WriteString(cell.Content)
+			}
+		}
+		all = append(all, strings.TrimRight(line.String(), " "))
+	}
+	return all
+}
+
+// until waits until what is shown is as wanted.
+func (x *terminal) until(what string, ok func(lines []string) bool) {
+	x.t.Helper()
+	for late := time.After(terminalPatience); !ok(x.lines()); {
+		select {
+		case <-x.changed:
+		case <-late:
+			x.t.Fatalf("not seen: %s\n%s", what, strings.Join(x.lines(), "\n"))
+		}
+	}
+}
+
+// sees waits until all texts are shown.
+func (x *terminal) sees(texts ...string) {
+	x.t.Helper()
+	x.until(strings.Join(texts, " … "), func(lines []string) bool {
+		all := strings.Join(lines, "\n")
+		for _, text := range texts {
+			if !strings.Contains(all, text) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// press presses keys, and waits until texts are shown.
+func (x *terminal) press(keys string, texts ...string) {
+	x.t.Helper()
+	if _, err := x.ptmx.WriteString(keys); err != nil {
+		x.t.Fatal(err)
+	}
+	x.sees(texts...)
+}
+
+// resize changes the size, as the window of a terminal does.
+func (x *terminal) resize(columns, rows uint16) {
+	x.t.Helper()
+	x.mu.Lock()
+	x.emulator.Resize(int(columns), int(rows))
+	x.mu.Unlock()
+	check(x.t, pty.Setsize(x.ptmx, &pty.Winsize{Cols: columns, Rows: rows}))
+}
+
+// left waits for the end of the program, and looks whether the terminal is as before.
+func (x *terminal) left(exit int) {
+	x.t.Helper()
+	select {
+	case <-x.ended:
+	case <-time.After(terminalPatience):
+		x.t.Fatalf("has not ended:\n%s", strings.Join(x.lines(), "\n"))
+	}
+	if code := x.cmd.ProcessState.ExitCode(); code != exit {
+		x.t.Errorf("exit code %d, want %d", code, exit)
+	}
+	x.until("the screen as it was, with a cursor", func([]string) bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return !x.emulator.IsAltScreen() && !x.emulator.CursorHidden()
+	})
+	after, err := term.GetState(x.tty.Fd())
+	check(x.t, err)
+	if !reflect.DeepEqual(after, x.before) {
+		x.t.Errorf("the terminal is in another mode:\n%+v\n%+v", after, x.before)
+	}
+}
+
+const topScreen = "testdata/top.txt"
+
+func TestTopObeysKeys(t *testing.T) {
+	_, address := serveAPI(t)
+	x := inTerminal(t, "top", "--admin", address)
+	x.sees("kafka-sni-proxy 1.4.0 on gate-1  serving", "connections 1234/20.0k  in flight 88  requests 12.3k/s", "p50 350µs p99 4.1ms  added by the proxy p50 11µs p99 83µs", "failures 38",
+		"FAILED: (+3: kafka-sni-proxy status) cluster audit", "SESSIONS 27  sort rate, descending", "192.0.2.200", "s sort")
+	x.until("the busiest first", func(lines []string) bool { return strings.HasPrefix(lines[7], "192.0.2.200") })
+	screen := strings.Join(x.lines(), "\n") + "\n"
+	if *update {
+		check(t, os.WriteFile(topScreen, []byte(screen), 0o644))
+	}
+	if want, err := os.ReadFile(topScreen); err != nil || string(want) != screen {
+		t.Errorf("is not %s (%v), which docs/status.md shows: go test ./cmd/kafka-sni-proxy -run TopObeys -update\n%s", topScreen, err, screen)
+	}
+	x.press("s", "sort requests, descending")
+	x.press("S", "sort rate, descending")
+	x.press("r", "sort rate, ascending")
+	x.until("the least busy first", func(lines []string) bool { return strings.HasPrefix(lines[7], "10.0.0.1:40000") })
+	x.press("/", "filter: _")
+	x.press("writer-07x\x7f", "filter: writer-07_")
+	x.press("\r", "SESSIONS 1 of 27", `filter "writer-07"`, "10.0.0.8:40007")
+	x.press("\r", "client id     orders-writer-07", "software      apache-kafka-java/4.1.0", "esc back")
+	x.press("\x1b", "CLIENT-ID", "s sort")
+	x.press("\x1b", "SESSIONS 27  sort")
+	x.press("c", "SESSIONS 1 of 27", "cluster audit", "evil�[2J�]0;") // what a client has sent is not done
+	x.press("c", "SESSIONS 26 of 27", "cluster orders")
+	x.press("c", "SESSIONS 27  sort")
+	x.press("b", "BROKERS 4", "b1.orders.internal", "down")
+	x.press("\r", "last error", "remedy        nobody listens there")
+	x.press("\x1b", "BROKERS 4", "esc sessions")
+	x.press("f", "LAST FAILURES 2", "client-tls")
+	x.press("\x1b[B\r", "remedy        have the client trust")
+	x.press("\x1b", "esc sessions")
+	x.press("f", "SESSIONS 27")
+	x.press("?", "sort by the next key", "q, ctrl-c     quit", "any key: back")
+	x.until("all of the help", func(lines []string) bool { return !strings.Contains(strings.Join(lines[7:], ""), "…") })
+	x.press("?", "s sort")
+	x.press("p", "PAUSED")
+	x.press("q")
+	x.left(exitOK)
+	if x.title != "" {
+		t.Errorf("a client has set the title: %q", x.title)
+	}
+}
+
+// Rows beyond the end of the terminal come into sight, and the one that is selected stays so
+// when others come.
+func TestTopScrolls(t *testing.T) {
+	proxy, address := serveAPI(t)
+	x := inTerminal(t, "top", "--admin", address, "--sort", "client", "--interval", "500ms")
+	x.until("the first one", func(lines []string) bool { return strings.HasPrefix(lines[7], "10.0.0.10") })
+	x.press("\x1b[F") // End
+	x.until("the last one", func(lines []string) bool { return strings.HasPrefix(lines[22], "[2001:db8::17]") })
+	proxy.Change(func(p *apitest.Proxy) {
+		first := p.Sessions[0]
+		first.ID, first.Client = 5000, "zzz:1"
+		p.Sessions = append(p.Sessions, first)
+	})
+	x.sees("SESSIONS 28")
+	x.press("\r", "client        [2001:db8::17]:51000")
+	proxy.Change(func(p *apitest.Proxy) { p.Sessions = p.Sessions[:20] })
+	x.sees("It has ended")
+	x.press("\x1b", "s sort")
+	x.press("g")
+	x.until("the first one again", func(lines []string) bool { return strings.HasPrefix(lines[7], "10.0.0.10") })
+}
+
+func TestTopFollowsTheSizeOfTheTerminal(t *testing.T) {
+	_, address := serveAPI(t)
+	x := inTerminal(t, "top", "--admin", address)
+	x.sees("SESSIONS 27")
+	x.resize(140, 40)
+	x.until("all rows and more columns", func(lines []string) bool {
+		return strings.Contains(lines[6], "OLDEST") && strings.Contains(lines[32], "10.0.0.1:") && strings.HasPrefix(lines[39], "? help")
+	})
+	x.resize(60, 12)
+	x.until("fewer columns and rows", func(lines []string) bool {
+		return strings.HasPrefix(lines[6], "CLIENT") && !strings.Contains(lines[6], "STATE") && strings.HasPrefix(lines[11], "? help") && strings.HasSuffix(lines[11], "…")
+	})
+	x.resize(20, 4)
+	x.until("what fits", func(lines []string) bool { return strings.HasPrefix(lines[3], "? help") })
+	x.resize(80, 24)
+	x.until("all as before", func(lines []string) bool {
+		return strings.HasPrefix(lines[23], "? help") && strings.HasPrefix(lines[22], "10.0.0.")
+	})
+}
+
+func TestTopSaysWhenTheProxyDoesNotAnswer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	address := ln.Addr().String()
+	proxy := apitest.New()
+	server := &http.Server{Handler: proxy}
+	go server.Serve(ln)
+	x := inTerminal(t, "top", "--admin", address, "--interval", "500ms")
+	x.sees("FAILED: ", "SESSIONS 27")
+	server.Close()
+	x.sees("NO ANSWER since", "no answer", "SESSIONS 27") // what was known is still there
+	proxy.Change(func(p *apitest.Proxy) { p.Sessions = p.Sessions[:2] })
+	ln, err = net.Listen("tcp", address)
+	check(t, err)
+	server = &http.Server{Handler: proxy}
+	go server.Serve(ln)
+	defer server.Close()
+	x.sees("FAILED: ", "SESSIONS 2  sort")
+	x.press("\x03")
+	x.left(exitOK)
+}
+
+func TestTopWithoutAProxyEndsAtOnce(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	ln.Close()
+	x := inTerminal(t, "top", "--admin", ln.Addr().String())
+	x.sees("no answer", "see that the proxy runs")
+	x.left(exitRuntime)
+}
+
+func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
+	for name, end := range map[string]func(x *terminal){
+		"q":       func(x *terminal) { x.press("q") },
+		"Ctrl-C":  func(x *terminal) { x.press("\x03") },
+		"SIGTERM": func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGTERM)) },
+		"SIGINT":  func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGINT)) },
+		"SIGHUP":  func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGHUP)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, address := serveAPI(t)
+			x := inTerminal(t, "top", "--admin", address)
+			x.sees("SESSIONS 27", "s sort")
+			end(x)
+			x.left(exitOK)
+		})
+	}
+}
+
+func TestReportsFitTheTerminal(t *testing.T) {
+	_, address := serveAPI(t)
+	x := inTerminal(t, "routes", "--admin", address)
+	x.until("a table of its width", func(lines []string) bool {
+		return strings.HasPrefix(lines[0], "CLUSTER") && strings.HasSuffix(lines[1], "…") && strings.HasPrefix(lines[4], "orders")
+	})
+	x.left(exitOK)
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -36,8 +37,8 @@ type terminal struct {
 	title    string
 }
 
-// patience is how long a test waits for what has to come.
-const terminalPatience = 30 * time.Second
+// terminalPatience is how long a test waits for what has to come.
+const terminalPatience = time.Minute
 
 // inTerminal starts the program in a terminal of 80x24.
 func inTerminal(t *testing.T, args ...string) *terminal {
@@ -51,7 +52,7 @@ func inTerminal(t *testing.T, args ...string) *terminal {
 	check(t, pty.Setsize(ptmx, &pty.Winsize{Cols: 80, Rows: 24}))
 	x.before, err = term.GetState(tty.Fd())
 	check(t, err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	x.cmd = exec.CommandContext(ctx, "kafka-sni-proxy", args...)
 	x.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "TZ=UTC")
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = tty, tty, tty
@@ -66,7 +67,7 @@ func inTerminal(t *testing.T, args ...string) *terminal {
 		<-x.ended
 		tty.Close()
 		ptmx.Close()
-		x.emulator.Close()
+		x.emulator.InputPipe().(io.Closer).Close() // Close of the emulator races with its Read
 		loops.Wait()
 	})
 	return x
@@ -170,7 +171,7 @@ func (x *terminal) left(exit int) {
 		x.t.Fatalf("has not ended:\n%s", strings.Join(x.lines(), "\n"))
 	}
 	if code := x.cmd.ProcessState.ExitCode(); code != exit {
-		x.t.Errorf("exit code %d, want %d", code, exit)
+		x.t.Errorf("exit code %d, want %d:\n%s", code, exit, strings.Join(x.lines(), "\n"))
 	}
 	x.until("the screen as it was, with a cursor", func([]string) bool {
 		x.mu.Lock()

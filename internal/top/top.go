@@ -7,7 +7,6 @@ package top
 
 import (
 	"context"
-	"errors"
 	"os"
 	"time"
 
@@ -37,13 +36,19 @@ func Run(ctx context.Context, o Options) error {
 		return o.Explain(first.err)
 	}
 	m.take(first)
-	p := tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out))
+	p := tea.NewProgram(m, tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithFilter(quitOnInterrupt))
 	stop := context.AfterFunc(ctx, p.Quit)
 	defer stop()
 	defer func() { m.cancel() }()
 	_, err := p.Run()
-	if errors.Is(err, tea.ErrInterrupted) { // SIGINT from elsewhere is as good as Ctrl-C
-		return nil
-	}
 	return err
+}
+
+// quitOnInterrupt makes SIGINT as good as Ctrl-C. As an interrupt it would be an error, at
+// which the program ends without waiting for what still reads keys.
+func quitOnInterrupt(_ tea.Model, msg tea.Msg) tea.Msg {
+	if _, ok := msg.(tea.InterruptMsg); ok {
+		return tea.QuitMsg{}
+	}
+	return msg
 }

@@ -109,7 +109,7 @@ func TestCommandLinesInDocumentsParse(t *testing.T) {
 	binary := program(t)
 	ofCheck := ownFlagsOf(t, binary, "check", "--as-client")
 	ofAsking := map[string]map[string]bool{}
-	for _, command := range []string{"status", "routes", "sessions", "top"} {
+	for _, command := range []string{"status", "routes", "sessions", "support-bundle", "top"} {
 		ofAsking[command] = ownFlagsOf(t, binary, command, "--token-file")
 	}
 	tried, asked := map[string]bool{}, 0

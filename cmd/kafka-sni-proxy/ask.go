@@ -87,6 +87,18 @@ brokers and failures. ? shows the keys, q ends it.`,
 		},
 		run: (*asker).top,
 	},
+	{
+		name: "support-bundle", short: "Gather what a report of a bug needs, of the proxy that runs",
+		text: `Gather what a report of a bug needs into one .tar.gz: the configuration with secrets as ***, status,
+clusters, sessions, failures, the last hour, metrics, and the last lines of the log. It has addresses
+and names of clients and brokers, and no record, password or key: look at it before you send it.`,
+		example: `  kafka-sni-proxy support-bundle --admin 127.0.0.1:9090
+  kafka-sni-proxy support-bundle --config proxy.yaml --output - | tar tz`,
+		define: func(a *asker, fs *pflag.FlagSet) {
+			fs.StringVar(&a.output, "output", "", "`file` to write, which must not exist yet; - is standard output (default: kafka-sni-proxy-support-TIME.tar.gz)")
+		},
+		run: (*asker).supportBundle,
+	},
 }
 
 const askEnd = `
@@ -113,6 +125,7 @@ type asker struct {
 	all      bool
 	query    api.SessionQuery
 	interval time.Duration
+	output   string
 }
 
 // new returns the command's asker and its flags.

@@ -160,6 +160,7 @@ const commandHelp = `Commands:
   routes                       ask it where brokers are, and whether they can be reached
   sessions                     ask it for the connections of clients
   top                          watch it live
+  support-bundle               gather what a report of a bug needs into one file
   config check FILE            say what is wrong with a configuration file, or what would be served
   config show FILE             print what is in force: defaults filled in, secrets as ***
   config from-flags FLAGS      print the file that means the same as these flags

@@ -88,6 +88,11 @@ func (c *Client) History(ctx context.Context, cluster string) (*History, error) 
 	return ask[History](ctx, c, "history", query)
 }
 
+// Support asks for what a report of a bug needs besides.
+func (c *Client) Support(ctx context.Context) (*Support, error) {
+	return ask[Support](ctx, c, "support", nil)
+}
+
 func ask[T any](ctx context.Context, c *Client, what string, query url.Values) (*T, error) {
 	text, err := c.Raw(ctx, what, query)
 	if err != nil {
@@ -102,17 +107,29 @@ func ask[T any](ctx context.Context, c *Client, what string, query url.Values) (
 
 // Raw returns an answer as it came. It is a JSON object.
 func (c *Client) Raw(ctx context.Context, what string, query url.Values) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("none within %v", Patience))
-	defer cancel()
-	address := strings.TrimSuffix(c.Base, "/") + Prefix + what
+	path := Prefix + what
 	if len(query) > 0 {
-		address += "?" + query.Encode()
+		path += "?" + query.Encode()
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	text, err := c.Page(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Accept", "application/json")
+	if text = bytes.TrimSpace(text); len(text) == 0 || text[0] != '{' || !json.Valid(text) {
+		return nil, fmt.Errorf("%w: its answer is no JSON", ErrNotAdmin)
+	}
+	return text, nil
+}
+
+// Page returns what the port answers to any path, such as /metrics.
+func (c *Client) Page(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, Patience, fmt.Errorf("none within %v", Patience))
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.Base, "/")+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json, text/plain")
 	if c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
 	}
@@ -134,9 +151,6 @@ func (c *Client) Raw(ctx context.Context, what string, query url.Values) ([]byte
 		return nil, fmt.Errorf("%w: its answer is longer than %d MiB", ErrNotAdmin, most>>20)
 	case response.StatusCode != http.StatusOK:
 		return nil, refused(response, text)
-	}
-	if text = bytes.TrimSpace(text); len(text) == 0 || text[0] != '{' || !json.Valid(text) {
-		return nil, fmt.Errorf("%w: its answer is no JSON", ErrNotAdmin)
 	}
 	return text, nil
 }

@@ -194,6 +194,15 @@ type Route struct {
 	Addresses []Address
 }
 
+// NodeOf returns the node id of the broker that a name leads to.
+func (t *Table) NodeOf(name string) (node int32, ok bool) {
+	b := t.owner(normalize(name))
+	if b == nil {
+		return 0, false
+	}
+	return b.node, true
+}
+
 // Resolve returns the route for the name in a TLS handshake (SNI). Case and a
 // final dot do not matter. The error for a name that is not served is an
 // [*UnknownNameError]; the route has the name then, or the beginning of one that

@@ -44,6 +44,7 @@ func (s *Server) admit(how *session.Config, conn net.Conn) (source netip.Prefix,
 	}
 	tlswire.Reset(conn)
 	s.refuse(exceeded, limitedAt(exceeded, source), conn.RemoteAddr(), how.Label, "")
+	s.refusedOnArrival(how, conn.RemoteAddr(), exceeded)
 	return source, false
 }
 

@@ -36,6 +36,9 @@ func (s *Server) report(r *session.Result) {
 		ended    *session.Error
 	)
 	failed := r.Failed()
+	if s.config.Ended != nil {
+		s.config.Ended(endOf(r))
+	}
 	switch {
 	case errors.As(r.Err, &limit):
 		of := limitedAt(limit, sourceOf(r.Client))
@@ -109,4 +112,57 @@ func (s *Server) reportPanic(e *session.PanicError, message string, attrs ...slo
 	s.stats.panics.Add(1)
 	s.limited.Write(slog.LevelError, "panic", loglimit.Key(e), message,
 		append(attrs, slog.Any("error", e), slog.String("stack", string(e.Stack)), slog.String("hint", s.config.Hint(e)))...)
+}
+
+// End is what became of one connection.
+type End struct {
+	// Result is all that is known of it. Of one that was refused on arrival, that is the
+	// listener, the client and Err.
+	*session.Result
+
+	Outcome Outcome
+	// Phase is where the connection failed, or where a peer went away; "": neither.
+	Phase string
+	// Retired is why this side ended it in good order; "": it did not.
+	Retired session.Retired
+	// Limit is what it was refused by; "": it was not, or the server was about to end.
+	Limit LimitError
+}
+
+// Outcome is what became of a connection, in one word.
+type Outcome string
+
+const (
+	OutcomeOK      Outcome = "ok" // it ended in good order, or a peer just went away
+	OutcomeRetired Outcome = "retired"
+	OutcomeFailed  Outcome = "failed"
+	OutcomeRefused Outcome = "refused"
+	OutcomePanic   Outcome = "panic"
+)
+
+// endOf says in short what became of a session.
+func endOf(r *session.Result) *End {
+	e := &End{Result: r, Outcome: OutcomeOK}
+	var phase *session.Error
+	if errors.As(r.Err, &phase) {
+		e.Phase = phase.Phase.String()
+	}
+	switch {
+	case errors.As(r.Err, &e.Limit), errors.Is(r.Err, errDraining):
+		e.Outcome, e.Phase = OutcomeRefused, ""
+	case errors.As(r.Err, new(*session.PanicError)):
+		e.Outcome = OutcomePanic
+	case errors.As(r.Err, &e.Retired):
+		e.Outcome = OutcomeRetired
+	case r.Failed() != nil:
+		e.Outcome = OutcomeFailed
+	}
+	return e
+}
+
+// refusedOnArrival tells of a connection that was not let in.
+func (s *Server) refusedOnArrival(how *session.Config, client net.Addr, why error) {
+	if s.config.Ended != nil {
+		s.config.Ended(endOf(&session.Result{Began: time.Now(), Listener: how.Listener, Label: how.Label, Client: client, Traffic: new(session.Traffic), Err: why}))
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/loglimit"
 	"kafka-sni-proxy/internal/session"
 )
@@ -35,6 +36,13 @@ type Config struct {
 	// settings; "" where it does not know. Nil: no hints. Error is a [*session.Error], a
 	// [*session.PanicError], a [LimitError], or what accept has returned.
 	Hint func(err error) string
+
+	// Ended is told of each connection that has ended or was refused, once. It must not wait,
+	// and may be called from several goroutines at once. Nil: nobody is told.
+	Ended func(*End)
+
+	// OnAnswer is told of each response: see [session.Config.OnAnswer]. Nil: nobody is told.
+	OnAnswer func(s *session.Session, a kafka.Answer, came int64)
 }
 
 // Limits are limits on all clients together. 0: any number.
@@ -155,6 +163,7 @@ func (l *Socket) Set(how *Listener) {
 // sessionConfig returns what the sessions of a listener have in common.
 func (s *Server) sessionConfig(how *Listener) *session.Config {
 	c := how.Session
+	c.OnAnswer = s.config.OnAnswer
 	c.Listener, c.Label, c.ProxyFrom, c.Route = how.Name, cmp.Or(how.Label, how.Name), how.ProxyFrom, how.Route
 	if how.TLS != nil {
 		c.Tickets, c.TLS = s.tickets, session.TLSConfig(how.TLS)
@@ -244,6 +253,7 @@ func (s *Server) serve(ctx context.Context, l *Socket, how *session.Config, conn
 	if !s.registry.add(ss, l, how.Label) {
 		s.registry.handshakeDone(source)
 		conn.Close()
+		s.refusedOnArrival(how, conn.RemoteAddr(), errDraining)
 		return
 	}
 	if ctx.Err() != nil { // since before it was added

@@ -82,6 +82,9 @@ var clock = time.Now()
 // now is a cheap time, in nanoseconds.
 func now() int64 { return int64(time.Since(clock)) }
 
+// Time returns a time of [Config.OnAnswer], or of a [kafka.Answer], as one of the day.
+func Time(at int64) time.Time { return time.Now().Add(time.Duration(at - now())) }
+
 // measure counts a batch that was forwarded to a peer since a time.
 func (s *Session) measure(k Kind, began int64, to *tlswire.Conn) {
 	end := now()
@@ -104,5 +107,8 @@ type observer Session
 func (o *observer) Answered(a kafka.Answer) {
 	if m := o.cluster.Meter; m != nil && !a.Own {
 		m.answered(a, time.Duration(o.responseAt-a.Asked))
+	}
+	if f := o.config.OnAnswer; f != nil && !a.Own {
+		f((*Session)(o), a, o.responseAt)
 	}
 }

@@ -101,6 +101,11 @@ type Config struct {
 	// It is checked on Linux alone. 0: as long as the kernel lets it, about 15 minutes.
 	TCPUserTimeout time.Duration
 
+	// OnAnswer, if set, is told of each response to the client when its header has been read,
+	// with the time at which it came: see [Time]. It is called on the goroutine that forwards
+	// the responses, and must not wait. Nil: nobody is told.
+	OnAnswer func(s *Session, a kafka.Answer, came int64)
+
 	// MaxFrameBytes is the longest request or response accepted. 0: 100 MiB.
 	MaxFrameBytes int
 }

@@ -27,7 +27,7 @@ var rules = map[string]struct {
 }{
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
-			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress",
+			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress", "internal/accesslog", "internal/trace",
 			"internal/api", "internal/histogram", "internal/view", "internal/top"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
 	},
@@ -86,6 +86,17 @@ var rules = map[string]struct {
 		never:  []string{"net", "crypto/tls", "flag", "os/signal"},
 		noGo:   true,
 	},
+	"internal/accesslog": {
+		ours:   []string{"internal/loglimit", "internal/text"},
+		others: []string{"golang.org/x/sys/"},
+		never:  []string{"net", "flag", "os/signal"},
+	},
+	"internal/trace": {
+		ours:   []string{"internal/loglimit", "internal/text"},
+		others: []string{"go.opentelemetry.io/proto/otlp/trace/", "go.opentelemetry.io/proto/otlp/common/", "go.opentelemetry.io/proto/otlp/resource/", "google.golang.org/protobuf/"},
+		never:  []string{"flag", "os", "os/signal"},
+	},
+	"internal/text":     {never: []string{"net", "os", "log", "log/slog"}, noGo: true},
 	"internal/loglimit": {never: []string{"net", "os"}, noGo: true},
 	"internal/kafka": {
 		never: []string{"net", "crypto/tls", "log", "log/slog", "os", "time"},

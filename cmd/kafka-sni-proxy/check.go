@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"kafka-sni-proxy/internal/accesslog"
 	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/dial"
@@ -27,6 +28,7 @@ import (
 	"kafka-sni-proxy/internal/progress"
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/session"
+	"kafka-sni-proxy/internal/trace"
 )
 
 const checkText = `Try what the proxy would do, before clients depend on it, and say of each thing whether it would
@@ -298,6 +300,26 @@ func (w *wayCheck) run(ctx context.Context) {
 	}
 	for _, l := range w.setup.listeners {
 		w.listener(ctx, l, brokers)
+	}
+	w.logAndTraces(ctx)
+}
+
+// logAndTraces checks where the access log and traces go.
+func (w *wayCheck) logAndTraces(ctx context.Context) {
+	const subject = "log and traces"
+	if path := w.setup.config.Log.Access; path != "" {
+		result := preflight.Result{Subject: subject, What: "access log " + path, Result: "it can be written"}
+		if err := accesslog.Check(path); err != nil {
+			result.Level, result.Result, result.Remedy = preflight.Failed, err.Error(), "see that the folder of --access-log exists, and that this user may write to it"
+		}
+		w.own().Add(result)
+	}
+	if endpoint := w.setup.config.Trace.Endpoint; endpoint != "" && ctx.Err() == nil {
+		result := preflight.Result{Subject: subject, What: "collector " + endpoint, Result: "it takes traces"}
+		if err := trace.Check(ctx, endpoint); err != nil {
+			result.Level, result.Result, result.Remedy = preflight.Warning, err.Error(), traceHint
+		}
+		w.own().Add(result)
 	}
 }
 

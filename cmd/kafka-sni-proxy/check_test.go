@@ -12,8 +12,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -459,4 +462,23 @@ func TestAnInterruptedCheckSaysWhatItHasFound(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != exitRuntime || !strings.Contains(text, "was interrupted: what comes here is not checked") || !strings.Contains(text, "open files") || strings.Contains(text, "canceled") {
 		t.Errorf("exit code %d:\n%s", code, text)
 	}
+}
+
+// TestCheckTriesWhereTheAccessLogAndTracesGo, and makes no file.
+func TestCheckTriesWhereTheAccessLogAndTracesGo(t *testing.T) {
+	var body []byte
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { body, _ = io.ReadAll(r.Body) }))
+	r := newRealm(t)
+	c := r.brokers(kafkatest.Options{})
+	log := filepath.Join(r.dir, "access.log")
+	got := runCheck(t, r.dir, upstream(c, "--access-log="+log, "--trace-endpoint="+collector.URL)...)
+	got.expect(t, "access log .*", "ok", "it can be written", "")
+	got.expect(t, "collector .*", "ok", "it takes traces", "")
+	if _, err := os.Stat(log); err == nil || len(body) > 0 {
+		t.Errorf("there is a file (%v), or the collector was sent %q", err, body)
+	}
+	collector.Close()
+	got = runCheck(t, r.dir, upstream(c, "--access-log="+filepath.Join(r.dir, "nowhere", "access.log"), "--trace-endpoint="+collector.URL)...)
+	got.expect(t, "access log .*", "failed", "no such file or directory", "see that the folder of --access-log exists")
+	got.expect(t, "collector .*", "warning", "connection refused", "see that --trace-endpoint is where a collector takes OTLP")
 }

@@ -326,8 +326,9 @@ func TestAReloadChangesWhatHasChangedAndNothingElse(t *testing.T) {
 	p.await("is again as it was loaded")
 
 	t.Log("what cannot change is said")
-	r.write("proxy.yaml", strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}", 1))
+	r.write("proxy.yaml", strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}\ntrace: {requests: 1}", 1))
 	p.await("level=WARN .*admin.bind has changed: that takes effect when the program is started anew")
+	p.await("level=WARN .*trace has changed: that takes effect when the program is started anew")
 	works()
 	p.signal(syscall.SIGHUP)
 	p.await("nothing to reload")

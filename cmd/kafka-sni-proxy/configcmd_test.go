@@ -48,6 +48,10 @@ var flagValues = map[string]string{
 	"drain-timeout":              "0s",
 	"log-level":                  "debug",
 	"log-format":                 "json",
+	"access-log":                 "access.log",
+	"trace-endpoint":             "http://localhost:4318",
+	"trace-connections":          "0.25",
+	"trace-requests":             "0.000001",
 }
 
 // notSettings are the flags that a file has no settings for.

@@ -98,6 +98,10 @@ func (f *flags) defineSettings(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.config.Timeouts.Drain, "drain-timeout", f.config.Timeouts.Drain, "`time` that requests in flight have to be answered after the program was told to end; then their connections are cut")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level` of the log on standard error: debug, info, warn or error")
 	fs.StringVar(&f.config.Log.Format, "log-format", f.config.Log.Format, "`format` of the log: text or json")
+	fs.StringVar(&f.config.Log.Access, "access-log", "", "`file` to which a line of JSON is added for each connection that has ended or was refused, or - for standard output; opened anew on SIGHUP (default: none)")
+	fs.StringVar(&f.config.Trace.Endpoint, "trace-endpoint", "", "`URL` of a collector of OpenTelemetry to which traces are sent, such as http://localhost:4318; OTLP over HTTP (default: off)")
+	fs.Float64Var((*float64)(&f.config.Trace.Connections), "trace-connections", float64(f.config.Trace.Connections), "`share` of connections that are traced, from 0 to 1; with --trace-endpoint")
+	fs.Float64Var((*float64)(&f.config.Trace.Requests), "trace-requests", float64(f.config.Trace.Requests), "`share` of requests that have a span of their own, from 0 to 1; with --trace-endpoint")
 }
 
 // exclusive are pairs of flags that contradict each other.
@@ -124,6 +128,7 @@ var flagNames = map[string]string{
 	"admin.key":                    "--admin-key",
 	"admin.client-ca-certs":        "--admin-client-ca-certs",
 	"admin.pprof":                  "--admin-pprof",
+	"log.access":                   "--access-log",
 	"limits.max-frame":             "--max-frame-bytes",
 	"timeouts.connection-age":      "--max-connection-age",
 }
@@ -144,6 +149,8 @@ func flagName(path string) string {
 		return "--" + name + "-timeout"
 	case group == "log":
 		return "--log-" + name
+	case group == "trace":
+		return "--trace-" + name
 	}
 	return "--" + name
 }

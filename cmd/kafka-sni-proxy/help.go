@@ -21,7 +21,7 @@ var topics = []topic{
 	{"The Kafka cluster", []string{"upstream", "upstream-ca-certs", "trust-upstream-certs", "upstream-cert", "upstream-key", "hosts-file", "routes-file"}},
 	{"Limits", []string{"max-connections", "max-handshakes-per-address", "max-frame-bytes"}},
 	{"Timeouts", []string{"handshake-timeout", "dial-timeout", "idle-timeout", "max-connection-age", "tcp-user-timeout", "drain-timeout"}},
-	{"Log, status, metrics and health", []string{"log-level", "log-format", "admin-bind", "admin-token-file", "admin-cert", "admin-key", "admin-client-ca-certs", "admin-pprof"}},
+	{"Log, status, metrics, traces and health", []string{"log-level", "log-format", "access-log", "admin-bind", "admin-token-file", "admin-cert", "admin-key", "admin-client-ca-certs", "admin-pprof", "trace-endpoint", "trace-connections", "trace-requests"}},
 }
 
 // flagHelp shows the flags by topic, each with what it does in short.

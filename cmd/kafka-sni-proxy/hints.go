@@ -73,6 +73,13 @@ var limitHints = map[server.LimitError]string{
 	server.LimitClusterConnections: "raise limits.max-connections of the cluster, or see which of its clients connect so often",
 }
 
+const (
+	accessLogHint     = "make room on the disk of --access-log, and see that its folder may be written to; when memory for waiting lines is full, further ones are lost (access_log_dropped_total)"
+	traceHint         = "see that --trace-endpoint is where a collector takes OTLP over HTTP; connections are not affected"
+	traceSlowHint     = "lower --trace-connections or --trace-requests, or have the collector take more"
+	accessLogSlowHint = "put --access-log on a faster disk, or see that who reads from it keeps up"
+)
+
 const tooManyFilesHint = "the program may not open more files: raise its limit (ulimit -n, or LimitNOFILE= for systemd), or bound --max-connections; each connection takes two"
 
 func isTooManyFiles(err error) bool {

@@ -122,7 +122,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 			if f.generateCerts {
 				return generate(f, stdout)
 			}
-			return start(cmd.Context(), f, stderr)
+			return start(cmd.Context(), f, stdout, stderr)
 		},
 	}
 	f.define(cmd.Flags())
@@ -179,7 +179,7 @@ Signals:
                     a second signal, or the end of --drain-timeout, exits at once
   SIGHUP            read the configuration file, certificates, authorities, revocation lists and hosts
                     files again, as also happens when they change; connections go on, new ones use
-                    what is new
+                    what is new; open the access log anew
   SIGUSR2           start the program anew, with the same flags, and hand its ports over; connections are
                     closed one by one over half of --drain-timeout
 

@@ -144,6 +144,12 @@ func unchangeable(now, next *config.Config) (warnings []string) {
 	if now.Log.Format != next.Log.Format {
 		warnings = append(warnings, fmt.Sprintf(text, "log.format"))
 	}
+	if now.Log.Access != next.Log.Access {
+		warnings = append(warnings, fmt.Sprintf(text, "log.access"))
+	}
+	if now.Trace != next.Trace {
+		warnings = append(warnings, fmt.Sprintf(text, "trace"))
+	}
 	return warnings
 }
 
@@ -183,7 +189,8 @@ func (a *app) Reloaded(e reload.Event) {
 	case len(e.Changed) > 0:
 		a.use(s)
 	}
-	if e.Asked { // an operator may have replaced a cluster
+	if e.Asked { // an operator may have replaced a cluster, or renamed a file
+		a.accessLog.reopen()
 		for _, c := range a.server.Clusters() {
 			c.Reconsider()
 		}

@@ -12,16 +12,17 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kafka-sni-proxy/internal/admin"
 	"kafka-sni-proxy/internal/session"
 )
 
 // start checks everything, then serves until a signal.
-func start(ctx context.Context, f *flags, stderr io.Writer) error {
+func start(ctx context.Context, f *flags, stdout, stderr io.Writer) error {
 	s := listenToSignals() // before anything is slow: each has its meaning from the start
 	defer s.stop()
-	a, err := build(f, stderr)
+	a, err := build(f, stdout, stderr)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ type tasks []func()
 func startBackground(a *app, s signals) *tasks {
 	t := new(tasks)
 	if a.sockets.admin != nil {
-		*t = append(*t, admin.Serve(a.sockets.admin, a, a.adminFiles.options(), a.log, reloadMetrics{a}))
+		*t = append(*t, admin.Serve(a.sockets.admin, a, a.adminFiles.options(), a.log, slices.Concat([]prometheus.Collector{reloadMetrics{a}}, a.accessLog.metrics(), a.traces.metrics())...))
 	}
 	first := a.now.Load()
 	a.keepRoutes(first)
@@ -211,6 +212,7 @@ func drain(a *app, signals <-chan os.Signal) error {
 	if err := a.server.Shutdown(patience); err != nil {
 		return fmt.Errorf("connections were cut with requests under way: %w", context.Cause(patience))
 	}
+	a.traces.flush(patience)
 	a.log.Info("drained")
 	return nil
 }

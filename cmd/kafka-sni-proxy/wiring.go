@@ -29,6 +29,8 @@ type app struct {
 	configFile  reload.Source[*setup]
 	reload      *reload.Group
 	predecessor *predecessor
+	accessLog   *accessLog // nil: there is none
+	traces      *traces    // nil: there are none
 
 	ended     chan error      // gets what becomes of serving each socket
 	life      context.Context // ends with the program
@@ -53,7 +55,7 @@ type app struct {
 // build checks the configuration and all that it names: the files are read, the
 // ports are opened. The error has everything that is wrong; then the ports are
 // closed again and nothing has been served.
-func build(f *flags, stderr io.Writer) (*app, error) {
+func build(f *flags, stdout, stderr io.Writer) (*app, error) {
 	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar), started: time.Now(), parent: os.Getppid()}
 	a.setPhase("serving")
 	a.configFile = reload.Source[*setup]{
@@ -76,6 +78,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 	warnings := a.sockets.openAdmin(a.adminBind(c.config), wrong)
 	a.adminFiles = a.loadAdmin(c.config.Admin, wrong)
 	warnings = append(warnings, a.adminFiles.warnings()...)
+	a.openAccessLog(c, stdout, wrong)
 	var s *setup
 	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
 		s = a.prepare(c.config, nil, wrong)
@@ -84,7 +87,7 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 		a.makeClusters(s, nil, wrong)
 	}
 	if all := append(c.wrong, wrong.errors()...); len(all) > 0 {
-		a.sockets.close()
+		a.close()
 		for _, warning := range f.warnings { // a misspelt variable may be why
 			all = append(all, errors.New(warning))
 		}
@@ -92,12 +95,13 @@ func build(f *flags, stderr io.Writer) (*app, error) {
 	}
 	for name, part := range s.clusters {
 		if err := openRoutes(part.table, part.routesFile); err != nil {
-			a.sockets.close()
+			a.close()
 			return nil, usageErrors{errors.New(a.clusterText(name, err.Error()))}
 		}
 	}
 	warnings = append(append(append(c.warnings, s.warnings...), a.sockets.passedWarnings(s.listeners)...), warnings...)
 	a.warnings.Store(&warnings)
+	a.startTraces(c.config)
 	a.wire(s, c)
 	a.describe(s)
 	for _, warning := range warnings {
@@ -118,7 +122,7 @@ func (a *app) adminBind(c *config.Config) string {
 
 // wire makes the server, and puts the first setup to use.
 func (a *app) wire(s *setup, c *configuration) {
-	a.server = server.New(server.Config{Limits: limits(s.config), Log: a.log, Hint: a.hint})
+	a.server = server.New(server.Config{Limits: limits(s.config), Log: a.log, Hint: a.hint, Ended: a.onEnded(), OnAnswer: a.traces.onAnswer()})
 	a.ended = make(chan error, 1)
 	a.life, a.endLife = context.WithCancel(context.Background())
 	a.use(s)
@@ -134,7 +138,27 @@ func (a *app) parts(s *setup) []reload.Part {
 	return append(append([]reload.Part{&a.configFile}, a.adminFiles.parts()...), s.parts()...)
 }
 
-func (a *app) close() { a.sockets.close() }
+func (a *app) close() {
+	a.sockets.close()
+	a.accessLog.close()
+	a.traces.close()
+}
+
+// onEnded returns what is told of connections that have ended; nil: nothing.
+func (a *app) onEnded() func(*server.End) {
+	switch log, traces := a.accessLog, a.traces; {
+	case traces == nil:
+		return log.ended()
+	case log == nil:
+		return traces.ended
+	default:
+		write := log.ended()
+		return func(e *server.End) {
+			write(e)
+			traces.ended(e)
+		}
+	}
+}
 
 // describe logs what is served.
 func (a *app) describe(s *setup) {

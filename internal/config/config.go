@@ -24,8 +24,10 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// How long things may take.
 	Timeouts Timeouts `yaml:"timeouts"`
-	// What is written to standard error.
+	// What is written to standard error, and the access log.
 	Log Log `yaml:"log"`
+	// Traces of connections and requests, by OpenTelemetry.
+	Trace Trace `yaml:"trace"`
 }
 
 // Listener is where clients connect: one port for all brokers, which tells them apart by
@@ -272,12 +274,27 @@ type Timeouts struct {
 	Drain time.Duration `yaml:"drain"`
 }
 
-// Log is what is written to standard error.
+// Log is what is written to standard error, and the access log.
 type Log struct {
 	// debug, info, warn or error. Default: info.
 	Level string `yaml:"level"`
 	// text or json. Default: text.
 	Format string `yaml:"format"`
+	// A file to which a line of JSON is added for each connection that has ended or was
+	// refused; - is standard output. Default: none.
+	Access string `yaml:"access"`
+}
+
+// Trace is what is traced, and where that is sent: OTLP over HTTP.
+type Trace struct {
+	// The URL of a collector of OpenTelemetry, such as http://localhost:4318. Without a path,
+	// /v1/traces is asked for. Default: off.
+	Endpoint string `yaml:"endpoint"`
+	// The share of connections that have a span, with one for each step on the way to the
+	// broker: from 0 for none to 1 for all. Default: 1.
+	Connections Ratio `yaml:"connections"`
+	// The share of requests that have a span. Default: 0.001.
+	Requests Ratio `yaml:"requests"`
 }
 
 // DefaultBind is where clients connect unless told otherwise.
@@ -290,6 +307,7 @@ func New() *Config {
 		Limits:   Limits{MaxFrame: 100 << 20},
 		Timeouts: Timeouts{Handshake: 10 * time.Second, Dial: 10 * time.Second, TCPUser: time.Minute, Drain: 30 * time.Second},
 		Log:      Log{Level: "info", Format: "text"},
+		Trace:    Trace{Connections: 1, Requests: 0.001},
 	}
 }
 

@@ -68,6 +68,8 @@ func form(t reflect.Type) string {
 		return "duration"
 	case reflect.TypeFor[Size]():
 		return "size"
+	case reflect.TypeFor[Ratio]():
+		return "share"
 	case reflect.TypeFor[PortRange]():
 		return "port range"
 	case reflect.TypeFor[Network]():
@@ -200,6 +202,8 @@ func schema(t *testing.T) []byte {
 				return text(`([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+|0`, "30s")
 			case "size":
 				return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "integer"}, text(`[0-9]+ ?(B|KiB|MiB|GiB)?`, "100MiB")}}
+			case "share":
+				return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "number", Minimum: "0", Maximum: "1"}, {Type: "string", Pattern: "^" + variable + "$"}}}
 			case "port range":
 				return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{{Type: "integer"}, text(`[0-9]+ ?(- ?[0-9]+)?`, "9193-9292")}}
 			case "network":
@@ -342,6 +346,8 @@ func TestSchemaRefusesWhatTheReaderDoes(t *testing.T) {
 	s := compiled(t)
 	for _, text := range []string{
 		"listeners: 1\n",
+		"trace: {requests: 2}\n",
+		"trace: {requests: many}\n",
 		"clusters: [a]\n",
 		"clusters: {a: {upstraem: [a:1]}}\n",
 		"timeouts: {idle: 30}\n",

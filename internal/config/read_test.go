@@ -60,7 +60,7 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"nothing", "", "p.yaml:1:1: the file is empty: it needs listeners and clusters"},
 		{"comments", "# nothing\n", "p.yaml:1:1: the file is empty: it needs listeners and clusters"},
 		{"null", "---\n~\n", "p.yaml:1:1: the file is empty: it needs listeners and clusters"},
-		{"text", "hello", "p.yaml:1:1: this is one value, and should be a group of settings: one of listeners, clusters, admin, limits, timeouts, log on each line"},
+		{"text", "hello", "p.yaml:1:1: this is one value, and should be a group of settings: one of listeners, clusters, admin, limits, timeouts, log, trace on each line"},
 		{"a list", "- a", "p.yaml:1:1: this is a list, and should be a group of settings"},
 		{"tab", "listeners:\n\t- bind: x\n", "p.yaml:2:1: this is not YAML: found character that cannot start any token: indent with spaces, not with tabs"},
 		{"no end of a list", "log:\n  level: [info\n", "p.yaml:2:10: this is not YAML: did not find expected ',' or ']', while parsing a flow sequence that begins here"},
@@ -96,7 +96,7 @@ func TestEachMistakeOfFormIsToldWithItsLineAndWhatToDo(t *testing.T) {
 		{"group for a list", "listeners: {bind: x}", "p.yaml:1:12: listeners: this is a group of settings, and should be a list: write [a, b], or each item on a line of its own behind a hyphen"},
 		{"text for a list", "clusters: {a: {upstream: 'x:1'}}", "clusters.a.upstream: this is one value, and should be a list"},
 		{"list for names", "clusters: [a]", "clusters: this is a list, and should be names, each with settings under it"},
-		{"list for a group", "log: [a]", "log: this is a list, and should be a group of settings: one of level, format on each line"},
+		{"list for a group", "log: [a]", "log: this is a list, and should be a group of settings: one of level, format, access on each line"},
 		{"list for a text", "log: {level: [info]}", "log.level: this is a list, and should be one value"},
 		{"group for a text", "log: {level: {a: b}}", "log.level: this is a group of settings, and should be one value"},
 		{"no unit", "timeouts: {idle: 30}", "timeouts.idle: \"30\" needs a unit: 30s for seconds, 30m for minutes"},
@@ -264,7 +264,7 @@ admin: {*key : ":9090"}
 		{one.Via, Secret("socks5://gate:hunter2@h:1")},
 		{c.Limits, Limits{MaxFrame: 1 << 20, MaxConnections: 17}},
 		{c.Timeouts, Timeouts{Handshake: 10 * time.Second, Dial: 10 * time.Second, Idle: 5 * time.Minute, ConnectionAge: 90 * time.Minute, TCPUser: time.Minute}},
-		{c.Log, Log{"debug", "text"}},
+		{c.Log, Log{Level: "debug", Format: "text"}},
 		{c.Admin.Bind, ":9090"}, // by a key that is an alias
 	} {
 		if !reflect.DeepEqual(check.got, check.want) {

@@ -48,7 +48,8 @@ clusters:
 admin: {bind: 127.0.0.1:9090, token-file: token, cert: a.pem, key: a_key.pem, client-ca-certs: operators.pem, pprof: true}
 limits: {max-connections: 20000, max-handshakes-per-address: 200, max-frame: 50MiB}
 timeouts: {handshake: 11s, dial: 12s, idle: 13s, connection-age: 14m, tcp-user: 1m30s, drain: 1ms}
-log: {level: debug, format: json}
+log: {level: debug, format: json, access: access.log}
+trace: {endpoint: "http://localhost:4318", connections: 0.5, requests: 1e-6}
 `
 
 func TestWhatIsShownMeansTheSame(t *testing.T) {

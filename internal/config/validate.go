@@ -23,6 +23,7 @@ import (
 func (c *Config) Validate() (wrong, warnings Errors) {
 	v := validator{config: c, byPortsOnly: c.servedByPortsOnly()}
 	v.log()
+	v.trace()
 	for _, name := range slices.Sorted(maps.Keys(c.Clusters)) {
 		v.cluster(name, c.Clusters[name])
 	}
@@ -40,7 +41,7 @@ func (c *Config) Validate() (wrong, warnings Errors) {
 	v.names()
 	v.admin()
 	v.addresses()
-	v.routesFiles()
+	v.ownFiles()
 	return v.wrong, v.warnings
 }
 
@@ -61,6 +62,38 @@ func (v *validator) log() {
 	}
 	if formats := []string{"text", "json"}; !slices.Contains(formats, v.config.Log.Format) {
 		v.wrong.addf("log.format", "%q is not a format: choose text or json", v.config.Log.Format)
+	}
+	if access := v.config.Log.Access; access != "" && (strings.TrimSpace(access) == "" || strings.HasSuffix(access, "/")) {
+		v.wrong.addf("log.access", "%q is not a file: name one, or - for standard output", access)
+	}
+}
+
+// trace checks where traces are sent.
+func (v *validator) trace() {
+	t := v.config.Trace
+	for _, share := range []struct {
+		setting string
+		value   Ratio
+	}{{"trace.connections", t.Connections}, {"trace.requests", t.Requests}} {
+		if !(share.value >= 0 && share.value <= 1) { // a flag's
+			v.wrong.addf(share.setting, "%v is not a share: choose a number from 0 for none to 1 for all, such as 0.01", share.value)
+		}
+	}
+	if t.Endpoint == "" {
+		return
+	}
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		v.wrong.addf("trace.endpoint", "%q is not the URL of a collector: write it like http://localhost:4318", t.Endpoint)
+	case u.User != nil:
+		v.wrong.addf("trace.endpoint", "a user or a password does not belong into the URL of a collector: send to one on this machine, which knows how to go on")
+	case u.RawQuery != "" || u.Fragment != "":
+		v.wrong.addf("trace.endpoint", "there is something behind the path of the collector's URL: write it like http://localhost:4318")
+	case u.Port() == "4317":
+		v.warnf("trace.endpoint", "4317 is the port for gRPC, which this is not: OTLP over HTTP is on 4318 as a rule")
+	case t.Connections == 0 && t.Requests == 0:
+		v.warnf("trace.endpoint", "nothing is sent there: the shares of connections and requests are 0")
 	}
 }
 

@@ -400,9 +400,13 @@ func isAny(host string) bool {
 	return host == "" || err == nil && addr.IsUnspecified()
 }
 
-// routesFiles checks that no two clusters keep their routes in one file.
-func (v *validator) routesFiles() {
+// ownFiles checks that no two clusters keep their routes in one file, nor where the access
+// log is.
+func (v *validator) ownFiles() {
 	first := map[string]string{}
+	if access := v.config.Log.Access; access != "" && access != "-" {
+		first[filepath.Clean(access)] = "log.access"
+	}
 	for _, name := range slices.Sorted(maps.Keys(v.config.Clusters)) {
 		c := v.config.Clusters[name]
 		files := map[string]string{ClusterPath(name, "routes-file"): c.RoutesFile}

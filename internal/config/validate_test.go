@@ -133,6 +133,7 @@ func TestEachMistakeInAFileNamesItsSettingAndWhatToDo(t *testing.T) {
 		{aListener + "clusters: {a: {sni-suffix: x.example, hosts-file: h, active: blue, targets: {blue: {upstream: ['u:1']}}}}", "clusters.a.hosts-file: belongs to a target"},
 		{aListener + "clusters: {a: {sni-suffix: x.example, active: blue, targets: {blue: {upstream: ['u:1'], routes-file: r}, green: {upstream: ['v:1'], routes-file: ./r}}}}", "clusters.a.targets.green.routes-file: ./r is that of clusters.a.targets.blue.routes-file, too: each needs a file of its own"},
 		{aListener + clusters("sni-suffix: x.example, routes-file: r", "sni-suffix: y.example, routes-file: r"), "clusters.b.routes-file: r is that of clusters.a.routes-file, too"},
+		{aListener + clusters("sni-suffix: x.example, routes-file: r") + "log: {access: ./r}", "clusters.a.routes-file: r is that of log.access, too"},
 
 		// The proxy itself.
 		{listeners(byName, "bind: '10.0.0.1:7', "+certificates) + "clusters: {a: {sni-suffix: x.example, upstream: ['10.0.0.1:7']}}", "clusters.a.upstream: 10.0.0.1:7 is this proxy itself: it is where it listens for clients. Name the cluster's own bootstrap servers"},
@@ -146,6 +147,10 @@ func TestEachMistakeInAFileNamesItsSettingAndWhatToDo(t *testing.T) {
 		{aListener + aCluster + "timeouts: {idle: 5ms}", "timeouts.idle: 5ms is too short"},
 		{aListener + aCluster + "timeouts: {dial: 0s}", "timeouts.dial: 0s is too short"},
 		{aListener + aCluster + "log: {level: loud}", `log.level: "loud" is not a level: choose debug, info, warn or error`},
+		{aListener + aCluster + "trace: {endpoint: 'localhost:4318'}", `trace.endpoint: "localhost:4318" is not the URL of a collector: write it like http://localhost:4318`},
+		{aListener + aCluster + "trace: {endpoint: 'http://u:p@h'}", "trace.endpoint: a user or a password does not belong into the URL"},
+		{aListener + aCluster + "trace: {endpoint: 'http://h/?a=b'}", "trace.endpoint: there is something behind the path"},
+		{aListener + aCluster + "log: {access: ' '}", `log.access: " " is not a file: name one, or - for standard output`},
 		{aListener + aCluster + "log: {format: ''}", `log.format: "" is not a format: choose text or json`},
 	} {
 		wrong, _ := told(test.file)

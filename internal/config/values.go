@@ -61,6 +61,24 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
+// Ratio is a share, written as a number from 0 to 1.
+type Ratio float64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Ratio) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(n >= 0 && n <= 1) {
+		return fmt.Errorf("%q is not a share: write a number from 0 for none to 1 for all, such as 0.01", text)
+	}
+	*r = Ratio(n)
+	return nil
+}
+
+// MarshalYAML writes it as a number.
+func (r Ratio) MarshalYAML() (any, error) { return float64(r), nil }
+
+func (r Ratio) String() string { return strconv.FormatFloat(float64(r), 'g', -1, 64) }
+
 // PortRange is a range of ports, both ends included, written as 9193-9292.
 type PortRange struct{ First, Last int }
 

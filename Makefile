@@ -1,7 +1,7 @@
 # "make help" lists what there is. Go alone is enough for all but interop.
 
 .DEFAULT_GOAL := help
-.PHONY: help charts packages release-check cross structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
+.PHONY: help browser charts packages release-check cross structure build demo test stress chaos scale interop check vuln fuzz bench bench-quick microbench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
@@ -24,7 +24,7 @@ demo: ## run a cluster in memory, the proxy and clients for a few seconds, and s
 	go run ./demo
 
 test: ## run all tests, with the race detector where there is a C compiler
-	$(GOTEST) -timeout 10m ./...
+	$(GOTEST) -timeout 10m -skip '^TestBrowser' ./...
 ifeq ($(RACE),yes) # which counts allocations wrong
 	CGO_ENABLED=0 go test -run Allocates ./internal/...
 endif
@@ -35,6 +35,10 @@ STRESS_COUNTS := internal/tlswire:200 internal/cluster:200 internal/session:200 
 	internal/route:100 internal/kafka:8 internal/admin:10 internal/reload:60 internal/dial:20 cmd/kafka-sni-proxy:3
 STRESS ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
+browser: ## try the status page in Chromium, with axe (needs Chromium and npm); SCREENSHOTS=DIR for pictures
+	npm --prefix internal/page/testdata/browser install --no-audit --no-fund --no-package-lock --ignore-scripts
+	KAFKA_SNI_PROXY_BROWSER=required KAFKA_SNI_PROXY_SCREENSHOTS=$(SCREENSHOTS) go test -count=1 -timeout 10m -v -run '^TestBrowser' ./internal/page
+
 stress: ## run the tests of one package again and again, of another one after each commit; of all with STRESS=all
 	@set -e; set --; for entry in $(STRESS_COUNTS); do \
 		if go list ./$${entry%:*} >/dev/null 2>&1; then set -- "$$@" "$$entry"; fi; \
@@ -42,7 +46,7 @@ stress: ## run the tests of one package again and again, of another one after ea
 	if [ "$(STRESS)" != all ]; then shift $$(( $(STRESS) % $$# )); set -- "$$1"; fi; \
 	for entry; do \
 		echo "== $${entry%:*}, $${entry#*:} times"; \
-		$(GOTEST) -count=$${entry#*:} -timeout 15m ./$${entry%:*}; \
+		$(GOTEST) -count=$${entry#*:} -timeout 15m -skip '^TestBrowser' ./$${entry%:*}; \
 	done
 
 chaos: ## break everything around the proxy for ten minutes, and see that nothing is lost (Linux)

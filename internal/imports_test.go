@@ -51,8 +51,13 @@ var rules = map[string]struct {
 	},
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
+	"internal/page": {
+		ours:  []string{"internal/api"},
+		never: []string{"net", "flag", "log", "log/slog", "os", "os/signal", "unsafe"},
+		noGo:  true,
+	},
 	"internal/admin": {
-		ours:   []string{"internal/api", "internal/server", "internal/session", "internal/cluster", "internal/kafka", "internal/route", "internal/histogram"},
+		ours:   []string{"internal/api", "internal/page", "internal/server", "internal/session", "internal/cluster", "internal/kafka", "internal/route", "internal/histogram"},
 		others: []string{"github.com/prometheus/", "google.golang.org/protobuf/proto"},
 		never:  []string{"flag", "os", "os/signal", "unsafe"},
 	},

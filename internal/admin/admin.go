@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"kafka-sni-proxy/internal/api"
+	"kafka-sni-proxy/internal/page"
 	"kafka-sni-proxy/internal/server"
 )
 
@@ -156,6 +157,9 @@ func handler(proxy Proxy, h *history, options Options, more ...prometheus.Collec
 	mux.Handle("GET /readyz", newReadiness(proxy))
 	v := &view{proxy, h}
 	mux.Handle(api.Prefix, apiHandler(v, proxy.Facts))
+	status := page.Handler(v)
+	mux.Handle("GET /{$}", status)
+	mux.Handle("GET /assets/", status)
 	if options.Debug {
 		addDebug(mux)
 	}

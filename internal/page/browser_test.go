@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/png"
 	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -403,7 +404,7 @@ func TestBrowserSendsThePasswordThatThePageWasLoadedWith(t *testing.T) {
 	b := newBrowser(t, 1280, 900, false)
 	b.open(site)
 	b.wantNoProblems()
-	site.token.Store("another")
+	site.silent.Store(http.StatusUnauthorized) // by certificates
 	eval[any](b, `poll()`)
 	b.until(`document.querySelector("#silence").textContent.includes("(it wants to know who you are: load the page again)")`)
 }
@@ -412,7 +413,7 @@ func TestBrowserSaysThatTheProxyDoesNotAnswer(t *testing.T) {
 	site := newTestSite(t, idleSource())
 	b := newBrowser(t, 1280, 900, false)
 	b.open(site)
-	site.silent.Store(true)
+	site.silent.Store(http.StatusBadGateway)
 	b.until(`!document.querySelector("#silence").hidden`)
 	said := eval[string](b, `document.querySelector("#silence").textContent`)
 	if !strings.HasPrefix(said, "The proxy has not answered since ") || !strings.HasSuffix(said, " UTC (it answered with status 502). What is shown is of 12:00:00 UTC. It is asked again and again.") {
@@ -423,7 +424,7 @@ func TestBrowserSaysThatTheProxyDoesNotAnswer(t *testing.T) {
 	}
 	b.screenshot("silent", chromedp.FullScreenshot(100))
 	b.wantAccessible()
-	site.silent.Store(false)
+	site.silent.Store(0)
 	eval[any](b, `poll()`)
 	b.until(`document.querySelector("#silence").hidden && !document.body.classList.contains("silent")`)
 }

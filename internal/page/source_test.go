@@ -186,7 +186,7 @@ func auditCluster() api.Cluster {
 type testSite struct {
 	*httptest.Server
 	source atomic.Pointer[fixedSource]
-	silent atomic.Bool  // the API answers with 502
+	silent atomic.Int64 // the status that the API answers with; 0: as usual
 	token  atomic.Value // string: wanted as the password; nil: none is
 	asked  atomic.Int64
 }
@@ -196,8 +196,8 @@ func newTestSite(t *testing.T, source *fixedSource) *testSite {
 	site.source.Store(source)
 	answer := func(w http.ResponseWriter, value any) {
 		site.asked.Add(1)
-		if site.silent.Load() {
-			http.Error(w, "", http.StatusBadGateway)
+		if status := site.silent.Load(); status != 0 {
+			http.Error(w, "", int(status))
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

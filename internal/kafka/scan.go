@@ -95,9 +95,11 @@ type scanner struct {
 // span is where some bytes are, in offsets into the frame, counted from its length field.
 type span struct{ start, end int }
 
+// loop is an array that is being walked. Its elements take a byte at the least, and a frame
+// is shorter than 2 GiB.
 type loop struct {
-	left uint64
-	body int
+	left uint32 // elements
+	body int32  // where their program begins
 }
 
 // start prepares for a frame of size bytes, its length field included, of which
@@ -237,13 +239,13 @@ func (s *scanner) scan(p []byte) (n int, _ status) {
 				s.pc = o.to
 				continue
 			}
-			s.loops[s.depth] = loop{left: v, body: s.pc + 1}
+			s.loops[s.depth] = loop{left: uint32(v), body: int32(s.pc + 1)}
 			s.depth++
 
 		case opNext:
 			l := &s.loops[s.depth-1]
 			if l.left--; l.left > 0 {
-				s.pc = l.body
+				s.pc = int(l.body)
 				continue
 			}
 			s.depth--

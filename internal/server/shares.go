@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -184,11 +183,10 @@ func (s *Server) rate(all []SessionView) {
 // InFlight returns how many requests have no response yet, by cluster, and for how long the
 // oldest of them has been waiting.
 func (s *Server) InFlight() map[string]Waiting {
-	s.registry.mu.Lock()
-	sessions := maps.Clone(s.registry.sessions)
-	s.registry.mu.Unlock()
 	all := map[string]Waiting{}
-	for ss, m := range sessions {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	for ss, m := range s.registry.sessions {
 		n, oldest := ss.InFlight()
 		if n == 0 {
 			continue

@@ -241,7 +241,7 @@ func TestTopScrolls(t *testing.T) {
 	x.until("the last one", func(lines []string) bool { return strings.HasPrefix(lines[22], "[2001:db8::17]") })
 	proxy.Change(func(p *apitest.Proxy) {
 		first := p.Sessions[0]
-		first.ID, first.Client = 5000, "zzz:1"
+		first.ID, first.Client = 5000, "1.0.0.1:1" // before all others
 		p.Sessions = append(p.Sessions, first)
 	})
 	x.sees("SESSIONS 28")

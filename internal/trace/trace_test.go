@@ -317,6 +317,11 @@ func TestACollectorThatHangs(t *testing.T) {
 	if d := x.Dropped(); d != sent {
 		t.Errorf("%d were dropped, want %d", d, sent)
 	}
+	c.mu.Lock()
+	if c.requests != 1 {
+		t.Errorf("the collector was asked %d times: the end has waited for it", c.requests)
+	}
+	c.mu.Unlock()
 	if !strings.Contains(log.String(), `hint="see the collector"`) {
 		t.Errorf("the log has no hint:\n%s", log)
 	}

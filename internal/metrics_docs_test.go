@@ -1,11 +1,17 @@
 package internal
 
 import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const ownPrefix = "kafka_sni_proxy_"
@@ -71,6 +77,75 @@ func TestMetricsThatAreNamedExist(t *testing.T) {
 	}
 	if len(named) < 35 {
 		t.Errorf("only %d metrics are named: the pattern is wrong", len(named))
+	}
+}
+
+// A scrape of the program has no metric that docs/metrics.md does not have, or has with another type
+// or other labels. That all of them are there is seen by go run ./interop --run '^observe$'.
+func TestScrapedMetricsAreDocumented(t *testing.T) {
+	known, dir, binary := documentedMetrics(t), t.TempDir(), program(t)
+	generate := exec.CommandContext(t.Context(), binary, "--sni-suffix", "kafka.example", "--generate-certs")
+	generate.Dir = dir
+	if output, err := generate.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	proxy := exec.CommandContext(ctx, binary, "--sni-suffix", "kafka.example", "--upstream", "127.0.0.1:1", "--bind", "127.0.0.1:0",
+		"--cert", "server.pem", "--key", "server_key.pem", "--admin-bind", "127.0.0.1:0", "--max-connections", "100")
+	proxy.Dir, proxy.Env = dir, []string{"PATH=" + os.Getenv("PATH")}
+	log, err := proxy.StderrPipe()
+	if err == nil {
+		err = proxy.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cancel(); proxy.Wait() }()
+	address := ""
+	lines := bufio.NewScanner(log)
+	for address == "" && lines.Scan() {
+		if m := regexp.MustCompile(`metrics and health checks" address=(\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			address = m[1]
+		}
+	}
+	go io.Copy(io.Discard, log)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	scrape, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(string(scrape), -1) {
+		kinds[m[1]] = m[2]
+	}
+	seen := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(`+ownPrefix+`[a-z_]+)(?:\{(.*)\})? \S+$`).FindAllStringSubmatch(string(scrape), -1) {
+		name, labels := family(m[1], known), []string{}
+		for _, l := range regexp.MustCompile(`([a-z]+)="(?:[^"\\]|\\.)*"`).FindAllStringSubmatch(m[2], -1) {
+			if l[1] != "le" {
+				labels = append(labels, l[1])
+			}
+		}
+		slices.Sort(labels)
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if want, ok := known[name]; !ok || kinds[name] != want.kind || !slices.Equal(labels, want.labels) {
+			t.Errorf("the scrape has %s as a %s with %q, docs/metrics.md as a %s with %q", name, kinds[name], labels, want.kind, want.labels)
+		}
+	}
+	if len(seen) < 25 {
+		t.Errorf("only %d metrics were scraped: the pattern is wrong", len(seen))
 	}
 }
 

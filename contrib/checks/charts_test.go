@@ -182,6 +182,9 @@ func rendered(t *testing.T, set string) *objects {
 }
 
 func TestRenderingsAreAsTheyWere(t *testing.T) {
+	if *update {
+		copies(t, true)
+	}
 	for _, set := range sets {
 		text, notes, err := render(valuesOf(t, set))
 		if err != nil {

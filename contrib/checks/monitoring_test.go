@@ -22,14 +22,18 @@ const (
 )
 
 // A chart reads no files outside of it, so it has copies.
-func TestTheChartHasTheRulesAndTheDashboard(t *testing.T) {
+func TestTheChartHasTheRulesAndTheDashboard(t *testing.T) { copies(t, false) }
+
+// copies compares the chart's copies with their sources, or writes them.
+func copies(t *testing.T, write bool) {
+	t.Helper()
 	for _, file := range []string{rulesFile, alertsFile, dashboardFile} {
 		want, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		to := filepath.Join(chartDir, "files", filepath.Base(file))
-		if *update {
+		if write {
 			if err := os.WriteFile(to, want, 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -565,13 +565,14 @@ form.addEventListener("input", () => {
 
 const rate = (x) => decimal(x) + " /s";
 const bytes = (x) => size(x) + "/s";
-// The plots in the order in which page.html names them, and the columns of api.History.
+// The plots in the order in which page.html names them, and the columns of api.History. An axis
+// ends at top, or above.
 const PLOTS = [
-	{ write: bytes, lines: [["request_bytes", "to brokers"], ["response_bytes", "to clients"]] },
-	{ write: rate, lines: [["requests", "requests"]] },
-	{ write: latency, lines: [["latency_p50", "half"], ["latency_p99", "99 %"], ["added_p50", "added by the proxy, half"], ["added_p99", "added by the proxy, 99 %"]] },
-	{ write: (x) => decimal(x).replace(/\.0$/, ""), lines: [["connections", "open"], ["in_flight", "requests in flight"]] },
-	{ write: rate, lines: [["opened", "new"], ["failed", "failed"]] },
+	{ write: bytes, top: 1000, lines: [["request_bytes", "to brokers"], ["response_bytes", "to clients"]] },
+	{ write: rate, top: 1, lines: [["requests", "requests"]] },
+	{ write: latency, top: 0.001, lines: [["latency_p50", "half"], ["latency_p99", "99 %"], ["added_p50", "added by the proxy, half"], ["added_p99", "added by the proxy, 99 %"]] },
+	{ write: (x) => decimal(x).replace(/\.0$/, ""), top: 4, lines: [["connections", "open"], ["in_flight", "requests in flight"]] },
+	{ write: rate, top: 1, lines: [["opened", "new"], ["failed", "failed"]] },
 ];
 const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
 const hour = (t) => new Date(t * 1000).toISOString().slice(11, 16);
@@ -593,7 +594,10 @@ function buildPlot(spec, i, colour) {
 		width: box.clientWidth || 300, height: box.clientHeight || 176,
 		legend: { show: false },
 		cursor: { sync: { key: "hour" }, drag: { x: false, y: false } },
-		scales: { x: { time: true }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+		scales: {
+			x: { time: true, range: (u, from, to) => [Math.min(from, to - 3600), to] }, // an hour, however few values there are
+			y: { range: (u, low, high) => [0, Math.max((high || 0) * 1.1, spec.top)] },
+		},
 		axes: [
 			{ ...axis, values: (u, splits) => splits.map(hour) },
 			{ ...axis, size: 72, values: (u, splits) => splits.map(spec.write) },

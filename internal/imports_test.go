@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -217,4 +218,16 @@ func isProgram(pkg string) bool {
 
 func hasPrefix(path string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(path, p) })
+}
+
+// TestTheProgramHasNoTemplates: html/template, and what executes text/template, has the linker
+// keep every method of every type that can be reached, a fifth of the program.
+func TestTheProgramHasNoTemplates(t *testing.T) {
+	all, err := exec.Command("go", "list", "-deps", "../cmd/kafka-sni-proxy").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(strings.Fields(string(all)), "html/template") {
+		t.Error("the program imports html/template")
+	}
 }

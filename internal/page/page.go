@@ -2,7 +2,7 @@
 // first what is wrong, since when, and on whose side.
 //
 // page.go serves it, view.go says what is shown, format.go how numbers and times are written,
-// web/page.html lays it out. The page is complete without script; web/page.js keeps it up to
+// layout.go makes markup of it, in the places of web/page.html. The page is complete without script; web/page.js keeps it up to
 // date by /api/v1/.
 package page
 
@@ -12,11 +12,11 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"html/template"
 	"net/http"
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 
 	"kafka-sni-proxy/internal/api"
 )
@@ -29,9 +29,9 @@ type Source interface {
 	Failures() api.Failures
 }
 
-// web has the page's template, and what the page loads.
+// web has the page's layout, and what the page loads.
 //
-//go:embed web/page.html web/page.js web/style.css web/uplot/uPlot.min.css web/uplot/uPlot.iife.min.js web/uplot/LICENSE
+//go:embed web/page.html web/cluster.html web/page.js web/style.css web/uplot/uPlot.min.css web/uplot/uPlot.iife.min.js web/uplot/LICENSE
 var web embed.FS
 
 // assets are the files that the page loads or links to, by the names that they have below /assets/.
@@ -51,15 +51,9 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 
 // Handler answers GET / with the status page, and GET /assets/ with what it loads.
 //
-// What clients have sent is text everywhere: html/template escapes it here, and page.js sets
+// What clients have sent is text everywhere: layout.go escapes it here, and page.js sets
 // text and never markup. The policy above is the second line of defence.
 func Handler(s Source) http.Handler {
-	files := loadAssets()
-	layout := template.Must(template.New("page.html").Funcs(template.FuncMap{
-		"asset":      func(name string) string { return "/assets/" + name + "?v=" + files[name].hash },
-		"newCluster": func() clusterView { return clusterView{} }, // for page.js to copy
-	}).ParseFS(web, "web/page.html"))
-
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		status := http.StatusOK
@@ -67,21 +61,18 @@ func Handler(s Source) http.Handler {
 		if err != nil {
 			status = http.StatusBadRequest
 		}
-		var html bytes.Buffer
-		if err := layout.Execute(&html, newView(s, query, err)); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
+		v := newView(s, query, err)
+		html := []byte(loaded().page(&v))
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
-		body := encoded{plain: html.Bytes()}
+		body := encoded{plain: html}
 		if acceptsGzip(r) {
 			body.gzip = compress(body.plain)
 		}
 		body.write(w, r, status)
 	})
 	mux.HandleFunc("GET /assets/{name}", func(w http.ResponseWriter, r *http.Request) {
-		file, ok := files[r.PathValue("name")]
+		file, ok := loaded().files[r.PathValue("name")]
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -164,13 +155,30 @@ type asset struct {
 	hash      string // of its content
 }
 
+// layouts are what the page is made from.
+type layouts struct {
+	whole, one string
+	files      map[string]asset
+}
+
+// loaded returns them. They are made when somebody asks for the page for the first time: a
+// proxy at which nobody looks has none of it in memory.
+var loaded = sync.OnceValue(func() *layouts {
+	return &layouts{whole: mustRead("web/page.html"), one: mustRead("web/cluster.html"), files: loadAssets()}
+})
+
+func mustRead(file string) string {
+	content, err := web.ReadFile(file)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
+	return string(content)
+}
+
 func loadAssets() map[string]asset {
 	files := map[string]asset{}
 	for name, file := range assets {
-		content, err := web.ReadFile(file)
-		if err != nil {
-			panic(err) // it is part of the program
-		}
+		content := []byte(mustRead(file))
 		sum := sha256.Sum256(content)
 		files[name] = asset{
 			encoded:   encoded{plain: content, gzip: compress(content)},

@@ -281,3 +281,25 @@ func TestEachPhaseHasASideOnWhichItsCauseIsLookedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestTheLayoutHasAPlaceForEachValue, and what is put there is not looked through for places.
+func TestTheLayoutHasAPlaceForEachValue(t *testing.T) {
+	if got := fill("a{x}b{y}c", map[string]markup{"x": "{y}", "y": escape(`<"'&>`)}); got != "a{y}b&lt;&#34;&#39;&amp;&gt;c" {
+		t.Errorf("%s", got)
+	}
+	for _, layout := range []string{"{z}", "{x"} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s is filled", layout)
+				}
+			}()
+			fill(layout, map[string]markup{"x": ""})
+		}()
+	}
+	var w writer
+	w.open("a", "class", "", "href", `/?q="><script>`)
+	if got := w.markup(); got != `<a href="/?q=&#34;&gt;&lt;script&gt;">` {
+		t.Errorf("%s", got)
+	}
+}

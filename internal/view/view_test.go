@@ -119,6 +119,10 @@ func TestFindings(t *testing.T) {
 			c := &p.Clusters.Clusters[0]
 			c.Health, c.Brokers[1].Health, c.Brokers[1].LastError = "failing", "down", "i/o timeout"
 		}, Warning, "1 of 3 addresses cannot be reached: b1.orders.internal:9093: i/o timeout"},
+		"an address is said once": {func(p *apitest.Proxy) {
+			c := &p.Clusters.Clusters[0]
+			c.Health, c.Brokers[0].Health, c.Brokers[0].LastError = "down", "down", "dial tcp b1.orders.internal:9093: no route to host"
+		}, Failed, "no broker can be reached: dial tcp b1.orders.internal:9093: no route to host"},
 		"another cluster":         {func(p *apitest.Proxy) { p.Clusters.Clusters[0].OtherCluster = 2 }, Failed, "another cluster answers at 2 addresses"},
 		"a certificate expired":   {func(p *apitest.Proxy) { p.Status.Certificates[0].NotAfter = apitest.Now.Add(-time.Hour) }, Failed, "has expired"},
 		"a certificate too new":   {func(p *apitest.Proxy) { p.Status.Certificates[0].NotBefore = apitest.Now.Add(time.Hour) }, Failed, "is not valid before 2026-05-04T13:00:00Z"},

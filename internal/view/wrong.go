@@ -76,7 +76,9 @@ func ofCluster(c *api.Cluster) []Finding {
 		}
 		down++
 		if f.Remedy == "" {
-			f.Text, f.Remedy = b.Address+": "+b.LastError, b.Remedy
+			if f.Text, f.Remedy = b.LastError, b.Remedy; !strings.Contains(b.LastError, b.Address) {
+				f.Text = join(b.Address, b.LastError)
+			}
 		}
 	}
 	switch c.Health {

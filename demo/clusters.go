@@ -59,6 +59,9 @@ clusters:
     hosts-file: hosts
 log: {format: json}
 `, env.proxyAddr(), env.suffix, env.cluster.Bootstrap(), env.auditBootstrap(), env.suffix, env.audit.Bootstrap())
+	if env.admin != "" {
+		text += "admin: {bind: \"" + env.admin + "\"}\n"
+	}
 	p.line("%s:", configFile)
 	p.line("")
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +157,12 @@ func TestKeepStaysUntilInterrupted(t *testing.T) {
 	var errs bytes.Buffer
 	out := &until{text: "Ctrl-C ends it"}
 	out.then = func() {
+		page := regexp.MustCompile(`http://127\.0\.0\.1:\d+/`).FindString(out.String())
+		if response, err := http.Get(page); err != nil {
+			t.Errorf("the status page: %v", err)
+		} else if response.Body.Close(); response.StatusCode != 200 {
+			t.Errorf("the status page: %s", response.Status)
+		}
 		if err := produceAsTold(ctx, out.String(), "mine"); err != nil {
 			t.Errorf("producing to a topic of one's own: %v", err)
 		}

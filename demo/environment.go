@@ -34,6 +34,7 @@ type environment struct {
 	cluster *kafkatest.Cluster
 	audit   *kafkatest.Cluster // the second one, with --config
 	dialer  *kafkatest.Dialer  // of all clients
+	admin   string             // where the proxy's status page is, with --keep
 }
 
 // newEnvironment makes the folder and finds out early whether the ports can be
@@ -54,11 +55,18 @@ func newEnvironment(s settings) (_ *environment, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "kafka-sni-proxy-demo-")
-	if err != nil {
+	env := &environment{settings: s}
+	if s.keep {
+		port, err := new(harness.Ports).Take()
+		if err != nil {
+			return nil, err
+		}
+		env.admin = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	}
+	if env.dir, err = os.MkdirTemp("", "kafka-sni-proxy-demo-"); err != nil {
 		return nil, fmt.Errorf("making a temporary folder: %w", err)
 	}
-	return &environment{settings: s, dir: dir}, nil
+	return env, nil
 }
 
 // checkPort says so when the port cannot be listened on.
@@ -160,6 +168,9 @@ func (env *environment) startProxy(life, ctx context.Context, p *printer) error 
 		"--upstream", env.cluster.Bootstrap(),
 		"--upstream-ca-certs", "upstream-ca.pem",
 		"--hosts-file", "hosts",
+	}
+	if env.admin != "" {
+		args = append(args, "--admin-bind", env.admin)
 	}
 	logFormat := []string{"--log-format", "json"}
 	if env.config {

@@ -69,6 +69,11 @@ func keep(ctx context.Context, env *environment, p *printer) error {
 	p.line("")
 	p.line("  $ %s check --as-client %s --client-ca-certs %s --connect-to %s", env.binary, env.bootstrap(), ca, env.proxyAddr())
 	p.line("")
+	p.line("What it is at: http://%s/ in a browser, or on this terminal:", env.admin)
+	p.line("")
+	p.line("  $ %s status --admin %s", env.binary, env.admin)
+	p.line("  $ %s top --admin %s", env.binary, env.admin)
+	p.line("")
 	if env.config {
 		p.line("The second cluster is at %s:%d.", env.auditBootstrap(), env.port)
 		p.line("")

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Greeting is a request of a client that has not authenticated yet, read as a broker reads
@@ -108,9 +107,9 @@ func (g *Greeting) AnswerHandshake(code int16, mechanisms []string) []byte {
 }
 
 // AnswerAuthenticate returns the response to a SaslAuthenticate, with an error code and its
-// message, or 0 and the mechanism's own answer, and for how long the client may go on before
-// it has to authenticate again; 0: for ever.
-func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, lifetime time.Duration) []byte {
+// message, or 0 and the mechanism's own answer, and for how many milliseconds the client may
+// go on before it has to authenticate again; 0: for ever.
+func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, lifetime int64) []byte {
 	b := responseTo(g.Correlation)
 	flexible := g.Version == newestAuthenticate
 	if flexible {
@@ -133,7 +132,7 @@ func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, 
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(token))), token...)
 	}
 	if g.Version > 0 {
-		b = binary.BigEndian.AppendUint64(b, uint64(lifetime.Milliseconds()))
+		b = binary.BigEndian.AppendUint64(b, uint64(lifetime))
 	}
 	if flexible {
 		b = append(b, 0)
@@ -200,7 +199,7 @@ func ReadHandshake(frame []byte, correlation int32) error {
 // ReadAuthenticate reads the response to AskAuthenticate, its length field left out: the
 // mechanism's own answer, and for how long the connection may go on before it has to
 // authenticate again; 0: for ever.
-func ReadAuthenticate(frame []byte, correlation int32) (token []byte, lifetime time.Duration, err error) {
+func ReadAuthenticate(frame []byte, correlation int32) (token []byte, lifetime int64, err error) {
 	c := cursor{b: frame}
 	if c.int32() != correlation {
 		return nil, 0, fmt.Errorf("the response to SaslAuthenticate: another correlation id, or none")
@@ -216,6 +215,6 @@ func ReadAuthenticate(frame []byte, correlation int32) (token []byte, lifetime t
 		return nil, 0, e
 	}
 	ms := int64(high)<<32 | int64(uint32(low))
-	const most = int64(365 * 24 * time.Hour / time.Millisecond)
-	return token, time.Duration(min(max(ms, 0), most)) * time.Millisecond, nil
+	const most = 365 * 24 * 3600 * 1000
+	return token, min(max(ms, 0), most), nil
 }

@@ -72,7 +72,7 @@ var rules = map[string]struct {
 		never: []string{"flag", "os/signal", "unsafe"},
 	},
 	"internal/session": {
-		ours:   []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/histogram"},
+		ours:   []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/sasl", "internal/histogram"},
 		others: []string{"github.com/pires/go-proxyproto"},
 		never:  []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
 	},

@@ -12,9 +12,12 @@ const (
 
 // newestOffered returns the newest version of an API that clients may use, and
 // whether there is a limit at all.
-func newestOffered(key int16) (int16, bool) {
-	if key == keyAPIVersions {
+func (r *Responses) newestOffered(key int16) (int16, bool) {
+	switch {
+	case key == keyAPIVersions:
 		return newestAPIVersions, true
+	case r.NoIdentities && (key >= keyCreateToken && key <= keyDescribeToken || key == keyDescribeSCRAM || key == keyAlterSCRAM):
+		return -1, true
 	}
 	if a := lookup(key); a != nil {
 		return a.newest, true
@@ -68,7 +71,7 @@ func (r *Responses) rewriteAPIVersions(b []byte) ([]byte, error) {
 		if c.bad || c.short() {
 			break
 		}
-		newest, limited := newestOffered(a.key)
+		newest, limited := r.newestOffered(a.key)
 		if !limited || a.min <= newest {
 			kept++
 		}
@@ -90,7 +93,7 @@ func (r *Responses) rewriteAPIVersions(b []byte) ([]byte, error) {
 	c = cursor{b: b, off: entries}
 	for range count {
 		a := c.apiRange(flexible)
-		newest, limited := newestOffered(a.key)
+		newest, limited := r.newestOffered(a.key)
 		if limited && a.min > newest {
 			continue
 		}

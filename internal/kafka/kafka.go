@@ -43,6 +43,10 @@ const (
 	keySaslHandshake    = 17
 	keyAPIVersions      = 18
 	keySaslAuthenticate = 36
+	keyCreateToken      = 38
+	keyDescribeToken    = 41
+	keyDescribeSCRAM    = 50
+	keyAlterSCRAM       = 51
 	keyDescribeQuorum   = 55
 	keyDescribeCluster  = 60
 	keyShareFetch       = 78

@@ -164,7 +164,7 @@ func addressesIn(r real, frame []byte) (seen int, wrong string) {
 	}
 	if v, ok := d.Response.(*kmsg.ApiVersionsResponse); ok {
 		for _, k := range v.ApiKeys {
-			if newest, limited := newestOffered(k.ApiKey); limited && k.MaxVersion > newest {
+			if newest, limited := new(Responses).newestOffered(k.ApiKey); limited && k.MaxVersion > newest {
 				return 0, fmt.Sprintf("%s is offered up to version %d", kmsg.NameForKey(k.ApiKey), k.MaxVersion)
 			}
 		}

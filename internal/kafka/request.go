@@ -30,6 +30,9 @@ type Requests struct {
 	// which is ApiVersions and SASL. See [Requests.Pass] and [Requests.Query].
 	Hold bool
 
+	// NoSASL refuses SASL: the client is known already.
+	NoSASL bool
+
 	// Now is when the bytes came that Forward is given next, by a clock of the owner's
 	// choice. Requests are noted in flight with it.
 	Now int64
@@ -255,6 +258,9 @@ func (r *Requests) Query(frame []byte) error {
 func (r *Requests) admit(b []byte, size int64) error {
 	p := pending{key: be16(b[4:]), version: be16(b[6:]), correlation: be32(b[8:]), at: r.Now}
 	switch a := lookup(p.key); {
+	case r.NoSASL && (p.key == keySaslHandshake || p.key == keySaslAuthenticate):
+		return &Error{Key: p.key, Version: p.version, Offset: 4,
+			Reason: "request: the client authenticates again, and the proxy has not asked it to"}
 	case p.key == keyAPIVersions && p.version > newestAPIVersions:
 		// The answer's form is not known here. Have the broker say that it does
 		// not know the version either: its error answer lists the versions it

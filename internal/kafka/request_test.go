@@ -70,7 +70,7 @@ func (g *generator) anyRequest() *requestMessage {
 		if req == nil || key == keySaslHandshake {
 			continue
 		}
-		newest, limited := newestOffered(key)
+		newest, limited := new(Responses).newestOffered(key)
 		if !limited {
 			newest = req.MaxVersion()
 		}

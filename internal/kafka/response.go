@@ -75,6 +75,9 @@ type Responses struct {
 	ClusterID func(id []byte) error
 	// Observer, if set, is told of each response when its header has been read.
 	Observer Observer
+	// NoIdentities leaves out of what is offered what cannot work when the broker sees another
+	// identity than the client's own: delegation tokens, and the client's SCRAM credentials.
+	NoIdentities bool
 	// CountNotLeader has NotLeader counted.
 	CountNotLeader bool
 	// MaxFrame is the longest response accepted, in bytes. 0: DefaultMaxFrame.

@@ -74,6 +74,11 @@ func (s *Session) pumpRequests() error {
 // forwardRequests returns errDrained when the session is drained, io.EOF when the
 // client has ended its side, both after a whole request.
 func (s *Session) forwardRequests() error {
+	if s.auth != nil && len(s.auth.early) > 0 {
+		if err := s.forwardEarly(); err != nil {
+			return requestError(err)
+		}
+	}
 	for {
 		switch err := s.client.Await(); {
 		case err == nil:
@@ -102,6 +107,24 @@ func (s *Session) forwardRequests() error {
 			return errDrained
 		}
 	}
+}
+
+// forwardEarly passes on what the client has sent behind its greetings.
+func (s *Session) forwardEarly() (err error) {
+	s.requests.Now = now()
+	s.broker.Cork()
+	for early := s.auth.early; len(early) > 0 && err == nil; {
+		n := min(len(early), tlswire.MaxBatch)
+		s.traffic.RequestBytes.Add(int64(n))
+		err = s.forwardFrames(early[:n])
+		early = early[n:]
+	}
+	s.auth.early = nil
+	s.traffic.Requests.Store(s.requests.Frames)
+	if flushed := s.broker.Flush(); err == nil {
+		err = flushed
+	}
+	return err
 }
 
 // woken reports whether the session drains and no more requests are to be read. If not,

@@ -26,6 +26,7 @@ import (
 
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/tlswire"
 )
 
@@ -59,6 +60,8 @@ type Destination struct {
 	Meter *Meter
 	// Naming gives the addresses that the clients are told.
 	Naming route.Naming
+	// Auth lets clients in. Nil: that is between them and the brokers.
+	Auth Authentication
 }
 
 // Config is what all sessions of a listener have in common. Route is required.
@@ -128,7 +131,8 @@ type Session struct {
 	requests  kafka.Requests
 	responses kafka.Responses
 	traffic   Traffic
-	query     *inBandQuery // nil: the session is where it belongs
+	query     *inBandQuery   // nil: the session is where it belongs
+	auth      *authenticated // nil: the proxy does not ask who the client is
 	watch     watch
 	idleMark  atomic.Uint32 // the mark at which the session was found idle; 0: it was not
 
@@ -215,14 +219,17 @@ func (s *Session) connect(ctx context.Context) error {
 	if s.life.state() == cut {
 		return net.ErrClosed
 	}
-	broker, address, err := s.cluster.Connect(ctx, &s.route)
-	if err != nil {
-		return WithPhase(err)
+	reach := s.reach
+	if s.cluster.Auth != nil {
+		reach = s.reachAuthenticated
 	}
-	s.attach(broker, address)
+	if err := reach(ctx); err != nil {
+		return err
+	}
 	s.reached = time.Since(s.began)
-	s.requests = kafka.Requests{Out: broker, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
-	s.responses = kafka.Responses{Out: s.client, InFlight: &s.inFlight, MaxFrame: s.config.MaxFrameBytes}
+	broker, address := s.broker, s.address
+	s.requests.Out, s.requests.InFlight, s.requests.MaxFrame = broker, &s.inFlight, s.config.MaxFrameBytes
+	s.responses.Out, s.responses.InFlight, s.responses.MaxFrame = s.client, &s.inFlight, s.config.MaxFrameBytes
 	s.responses.Observer = (*observer)(s)
 	s.responses.Names, s.responses.ClusterID = s.cluster.Learner(address, s.cluster.Naming)
 	// Clients do not produce or fetch by the bootstrap name, unless they have no other.
@@ -238,6 +245,46 @@ func (s *Session) connect(ctx context.Context) error {
 		s.query.unwatch = s.cluster.Watch(&s.route, address, s.Drain)
 	}
 	return nil
+}
+
+// reach connects to the broker.
+func (s *Session) reach(ctx context.Context) error {
+	broker, address, err := s.cluster.Connect(ctx, &s.route)
+	if err != nil {
+		return WithPhase(err)
+	}
+	s.attach(broker, address)
+	return nil
+}
+
+// reachAuthenticated has the client prove who it is, and then connects to the broker, and is
+// let in there.
+func (s *Session) reachAuthenticated(ctx context.Context) error {
+	err := s.authenticate(ctx, func(client sasl.Identity) error {
+		if err := s.reach(ctx); err != nil {
+			return err
+		}
+		lifetime, err := s.login(ctx, client)
+		if lifetime > 0 { // the broker closes the connection then: before, it is ended in good order
+			s.retireBy(time.Since(s.began) + lifetime*4/5)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if expires := s.auth.identity.Expires; !expires.IsZero() {
+		s.retireBy(expires.Sub(s.began) * 4 / 5)
+	}
+	s.requests.NoSASL, s.responses.NoIdentities = true, true
+	return nil
+}
+
+// retireBy has the session end at an age, if it does not end before.
+func (s *Session) retireBy(age time.Duration) {
+	if s.watch.maxAge == 0 || age < s.watch.maxAge {
+		s.watch.maxAge = age
+	}
 }
 
 // attach makes a connection to the broker part of the session.

@@ -1,6 +1,7 @@
 package tlswire
 
 import (
+	"crypto/x509"
 	"errors"
 	"time"
 )
@@ -34,6 +35,18 @@ func (c *Conn) TLSVersion() (version uint16, resumed bool) {
 	}
 	state := c.tls.ConnectionState()
 	return state.Version, state.DidResume
+}
+
+// VerifiedChain returns the certificate that the peer has shown, and those up to an authority
+// that it was verified by; nil for none.
+func (c *Conn) VerifiedChain() []*x509.Certificate {
+	if c.tls == nil {
+		return nil
+	}
+	if chains := c.tls.ConnectionState().VerifiedChains; len(chains) > 0 {
+		return chains[0]
+	}
+	return nil
 }
 
 // PeekByte waits for the first byte from the peer and returns it. It is for the time

@@ -1,0 +1,393 @@
+package session
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
+	"kafka-sni-proxy/internal/tlswire"
+)
+
+// Authentication is how the clients of a cluster prove to the proxy who they are, and how the
+// proxy then proves to brokers who it is for them. Without it, SASL passes through.
+//
+// It is a phase of its own between the client's handshake and the pump. Towards the client it
+// speaks as a broker does, towards the broker as a client does. Not a byte of the client's is
+// sent to the broker before the client is known.
+type Authentication interface {
+	// Mechanisms returns what a client may choose from.
+	Mechanisms() []string
+	// Begin begins an exchange with a client; nil: there is no such mechanism.
+	Begin(mechanism string) sasl.Server
+	// ByCertificate returns who a client is by the certificate that it has shown, and that was
+	// verified; nil chain: it has shown none. false: that does not tell.
+	ByCertificate(chain []*x509.Certificate) (sasl.Identity, bool, error)
+	// Anonymous returns who a client is that begins without authenticating. false: it is not
+	// let in.
+	Anonymous() (sasl.Identity, bool)
+	// APIVersions returns what the broker at a route offers: the response to an ApiVersions
+	// request of a version, with its length and the correlation id 0.
+	APIVersions(ctx context.Context, r *route.Route, version int16) ([]byte, error)
+	// Login begins an exchange with a broker for a client; nil: brokers want none. The error
+	// is what the client is told: it tells no secret.
+	Login(ctx context.Context, client sasl.Identity, broker route.Address) (sasl.Client, error)
+}
+
+// AuthenticationError is of a client that is not let in, or of a broker that does not let in
+// the proxy. It has no secret in it.
+type AuthenticationError struct {
+	Mechanism string // "": none was chosen
+	Broker    bool   // it was the broker
+	Err       error
+}
+
+func (e *AuthenticationError) Error() string {
+	switch {
+	case e.Broker:
+		return fmt.Sprintf("authenticating with the broker (%s): %v", e.Mechanism, e.Err)
+	case e.Mechanism == "":
+		return fmt.Sprintf("authenticating the client: %v", e.Err)
+	}
+	return fmt.Sprintf("authenticating the client (%s): %v", e.Mechanism, e.Err)
+}
+
+func (e *AuthenticationError) Unwrap() error { return e.Err }
+
+const (
+	// authenticateTimeout is how long a client may take to prove who it is, and a broker to
+	// let the proxy in.
+	authenticateTimeout = 15 * time.Second
+	// maxGreetings is how many requests a client may send before it is known: ApiVersions,
+	// perhaps twice, a SaslHandshake, and the messages of a mechanism.
+	maxGreetings = 16
+	// maxGreeting is the longest of them, in bytes. A broker takes 512 KiB
+	// (sasl.server.max.receive.size); tokens are up to a few KiB.
+	maxGreeting = 64 << 10
+	// failurePause is for how long a client that was not let in is left waiting, as by a
+	// broker (connection.failed.authentication.delay.ms).
+	failurePause = 250 * time.Millisecond
+)
+
+// authenticated is what is known of a session whose client is known.
+type authenticated struct {
+	identity sasl.Identity
+	early    []byte // that the client has sent behind its greetings
+}
+
+// Identity returns who the client is; the zero value where the proxy does not ask. It may be
+// called after Connect.
+func (s *Session) Identity() sasl.Identity {
+	if s.auth == nil {
+		return sasl.Identity{}
+	}
+	return s.auth.identity
+}
+
+// greeting is the phase in which a client proves who it is.
+type greeting struct {
+	session *Session
+	how     Authentication
+	in      frames
+	connect func(sasl.Identity) error // to the broker, once the client is known
+
+	chosen   string      // the mechanism
+	exchange sasl.Server // that runs; nil: none
+	bare     bool        // its messages are frames of their own, after a SaslHandshake v0
+}
+
+// authenticate lets the client prove who it is. Before the last answer, connect is called: so
+// a broker that cannot be reached, or does not let the proxy in, is an error that the client
+// can be told.
+func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) error) error {
+	g := &greeting{session: s, how: s.cluster.Auth, connect: connect, in: frames{conn: s.client, most: maxGreeting}}
+	s.client.SetDeadline(time.Now().Add(authenticateTimeout))
+	identity, known, err := g.how.ByCertificate(s.client.VerifiedChain())
+	if err != nil {
+		return &AuthenticationError{"TLS", false, err}
+	}
+	if !known {
+		if identity, err = g.run(ctx); err != nil {
+			return err
+		}
+	} else if err = connect(identity); err != nil {
+		return err
+	}
+	s.auth = &authenticated{identity, g.in.rest()}
+	s.client.SetDeadline(time.Time{})
+	return nil
+}
+
+// run answers greetings until the client is known.
+func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
+	for range maxGreetings {
+		if !g.bare {
+			key, err := g.in.key()
+			if err != nil {
+				return sasl.Identity{}, g.ended(err)
+			}
+			if !greets(key) { // which may be as long as it likes
+				return g.anonymous(key)
+			}
+		}
+		frame, err := g.in.next()
+		if err != nil {
+			return sasl.Identity{}, g.ended(err)
+		}
+		answer, known, err := g.answer(ctx, frame)
+		if answer != nil {
+			if _, failed := g.session.client.Write(answer); err == nil && failed != nil {
+				err = g.ended(failed)
+			}
+		}
+		if err != nil {
+			if isRefusal(err) {
+				g.pause(ctx)
+			}
+			return sasl.Identity{}, err
+		}
+		if known {
+			return g.exchange.Identity(), nil
+		}
+	}
+	return sasl.Identity{}, &AuthenticationError{g.chosen, false, fmt.Errorf("the client is not done after %d requests", maxGreetings)}
+}
+
+// anonymous lets a client in that begins with a request, if that is allowed.
+func (g *greeting) anonymous(key int16) (sasl.Identity, error) {
+	identity, ok := g.how.Anonymous()
+	if !ok || g.exchange != nil {
+		return identity, &AuthenticationError{g.chosen, false, fmt.Errorf("the client sent a request (%s) before it was authenticated", kafka.APIName(kafka.APIIndex(key)))}
+	}
+	return identity, g.connect(identity)
+}
+
+// answer answers a greeting. With an error, what is returned may tell the client of it.
+func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, known bool, err error) {
+	if g.bare {
+		out, known, err := g.step(frame)
+		if err != nil {
+			return nil, false, err // which is told by the end of the connection
+		}
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(out))), out...), known, nil
+	}
+	request, err := kafka.ReadGreeting(frame)
+	if err != nil {
+		return nil, false, &AuthenticationError{g.chosen, false, err}
+	}
+	switch request.Key {
+	case kafka.KeyAPIVersions:
+		answer, err = g.how.APIVersions(ctx, &g.session.route, request.Version)
+		if err != nil {
+			return nil, false, WithPhase(err)
+		}
+		if len(answer) < 8 {
+			return nil, false, &AuthenticationError{"", false, errors.New("what the broker offers is not known")}
+		}
+		answer = append([]byte(nil), answer...) // others are given the same
+		binary.BigEndian.PutUint32(answer[4:], uint32(request.Correlation))
+		return answer, false, nil
+	case kafka.KeySaslHandshake:
+		return g.handshake(&request)
+	}
+	if g.exchange == nil {
+		err = errors.New("the client sent a SASL message before it chose a mechanism")
+		return request.AnswerAuthenticate(kafka.CodeIllegalState, err.Error(), nil, 0), false, &AuthenticationError{"", false, err}
+	}
+	out, known, err := g.step(request.Token)
+	switch {
+	case err != nil && isRefusal(err):
+		return request.AnswerAuthenticate(kafka.CodeAuthenticationFailed, toldClient(err), nil, 0), false, err
+	case err != nil:
+		return nil, false, err
+	}
+	var lifetime int64
+	if expires := g.exchange.Identity().Expires; known && !expires.IsZero() {
+		lifetime = max(time.Until(expires).Milliseconds(), 1)
+	}
+	return request.AnswerAuthenticate(0, "", out, lifetime), known, nil
+}
+
+// isRefusal reports whether somebody was not let in, which another try does not change. A
+// broker that cannot be reached is none: clients give up when they are told of a refusal, and
+// try again when their connection is reset.
+func isRefusal(err error) bool {
+	var failed *AuthenticationError
+	return errors.As(err, &failed) && (!failed.Broker || errors.As(err, new(*kafka.LoginError)))
+}
+
+// toldClient is what a client is told of a refusal: what the mechanism says, or that the broker
+// does not let the proxy in. What the broker's own words are is for the log alone.
+func toldClient(err error) string {
+	var failed *AuthenticationError
+	if errors.As(err, &failed) && !failed.Broker {
+		return failed.Err.Error()
+	}
+	return "Authentication failed: the cluster does not let the proxy in for this client"
+}
+
+// handshake lets a client choose a mechanism.
+func (g *greeting) handshake(request *kafka.Greeting) (answer []byte, known bool, err error) {
+	if g.exchange != nil {
+		err = errors.New("the client chose a mechanism twice")
+		return request.AnswerHandshake(kafka.CodeIllegalState, nil), false, &AuthenticationError{g.chosen, false, err}
+	}
+	if g.exchange = g.how.Begin(request.Mechanism); g.exchange == nil {
+		all := g.how.Mechanisms()
+		err = fmt.Errorf("the client asked for %q, there are %q", cutName(request.Mechanism), all)
+		return request.AnswerHandshake(kafka.CodeUnsupportedMechanism, all), false, &AuthenticationError{"", false, err}
+	}
+	g.chosen, g.bare = request.Mechanism, request.Version == 0
+	return request.AnswerHandshake(0, g.how.Mechanisms()), false, nil
+}
+
+// step is one step of the exchange. When the client is known, the broker is connected to.
+func (g *greeting) step(message []byte) (out []byte, known bool, err error) {
+	out, known, err = g.exchange.Next(message)
+	if err != nil {
+		return nil, false, &AuthenticationError{g.chosen, false, err}
+	}
+	if known {
+		err = g.connect(g.exchange.Identity())
+	}
+	return out, known, err
+}
+
+// ended is of a client that goes away while it is asked who it is, or takes too long.
+func (g *greeting) ended(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("the client is not done after %v", authenticateTimeout)
+	}
+	return &AuthenticationError{g.chosen, false, err}
+}
+
+// pause has a client that was not let in wait, so that guessing takes time.
+func (g *greeting) pause(ctx context.Context) {
+	late := time.NewTimer(failurePause)
+	defer late.Stop()
+	select {
+	case <-late.C:
+	case <-ctx.Done():
+	}
+}
+
+// greets reports whether a client may send requests of an API before it is known.
+func greets(key int16) bool {
+	return key == kafka.KeyAPIVersions || key == kafka.KeySaslHandshake || key == kafka.KeySaslAuthenticate
+}
+
+// login lets the proxy in at the broker, for a client. It returns for how long; 0: for ever.
+func (s *Session) login(ctx context.Context, client sasl.Identity) (lifetime time.Duration, err error) {
+	exchange, err := s.cluster.Auth.Login(ctx, client, s.address)
+	if err != nil {
+		return 0, &AuthenticationError{client.Mechanism, false, err}
+	}
+	if exchange == nil {
+		return 0, nil
+	}
+	defer func() {
+		if err != nil {
+			err = &AuthenticationError{exchange.Mechanism(), true, err}
+		}
+	}()
+	s.broker.SetDeadline(time.Now().Add(authenticateTimeout))
+	in := frames{conn: s.broker, most: maxGreeting}
+	ask := func(request []byte) ([]byte, error) {
+		if _, err := s.broker.Write(request); err != nil {
+			return nil, err
+		}
+		return in.next()
+	}
+	answer, err := ask(kafka.AskHandshake(0, exchange.Mechanism()))
+	if err == nil {
+		err = kafka.ReadHandshake(answer, 0)
+	}
+	var challenge []byte
+	for correlation, done := int32(1), false; err == nil && !done; correlation++ {
+		var message []byte
+		if message, done, err = exchange.Next(challenge); err != nil || done && message == nil {
+			break
+		}
+		var ms int64
+		if answer, err = ask(kafka.AskAuthenticate(correlation, message)); err == nil {
+			challenge, ms, err = kafka.ReadAuthenticate(answer, correlation)
+			lifetime = time.Duration(ms) * time.Millisecond
+		}
+		if correlation > maxGreetings {
+			err = fmt.Errorf("the broker is not done after %d messages", maxGreetings)
+		}
+	}
+	if err == nil && len(in.rest()) > 0 {
+		err = errors.New("the broker sent more than it was asked for")
+	}
+	if err == nil {
+		s.broker.SetDeadline(time.Time{})
+	}
+	return lifetime, err
+}
+
+// frames reads one frame after the other.
+type frames struct {
+	conn *tlswire.Conn
+	most int
+	buf  []byte // that has come and is not read
+}
+
+// need has n bytes in buf.
+func (f *frames) need(n int) error {
+	for len(f.buf) < n {
+		p := f.conn.Next()
+		if p == nil {
+			if err := f.conn.Await(); err != nil {
+				return err
+			}
+			continue
+		}
+		f.buf = append(f.buf, p...)
+	}
+	return nil
+}
+
+// key returns the API key of the next frame, whatever its length.
+func (f *frames) key() (int16, error) {
+	if err := f.need(6); err != nil {
+		return 0, err
+	}
+	return int16(binary.BigEndian.Uint16(f.buf[4:])), nil
+}
+
+// next returns the next frame, without its length. It is valid until the next call.
+func (f *frames) next() ([]byte, error) {
+	if err := f.need(4); err != nil {
+		return nil, err
+	}
+	size := int64(int32(binary.BigEndian.Uint32(f.buf)))
+	if size < 0 || size > int64(f.most) {
+		return nil, fmt.Errorf("a message of %d bytes: want up to %d", size, f.most)
+	}
+	n := 4 + int(size)
+	if err := f.need(n); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	frame := f.buf[4:n:n]
+	f.buf = f.buf[n:]
+	return frame, nil
+}
+
+// rest returns what has come behind the frames that were read.
+func (f *frames) rest() []byte {
+	for p := f.conn.Next(); p != nil; p = f.conn.Next() {
+		f.buf = append(f.buf, p...)
+	}
+	return f.buf
+}

@@ -12,6 +12,7 @@ import (
 	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/certs"
 	"kafka-sni-proxy/internal/server"
+	"kafka-sni-proxy/internal/session"
 )
 
 // facts are what the admin port tells of the setup in force. They never change.
@@ -145,8 +146,8 @@ func (a *app) Sessions() []server.SessionView { return a.server.Sessions() }
 // Failures implements admin.Proxy.
 func (a *app) Failures() []server.Failure { return a.server.Failures() }
 
-// InFlight implements admin.Proxy.
-func (a *app) InFlight() map[string]server.Waiting { return a.server.InFlight() }
+// Waiting implements admin.Proxy.
+func (a *app) Waiting() map[string]session.Waiting { return a.server.Waiting() }
 
 // Details implements admin.Proxy.
 func (a *app) Details() []server.ClusterDetails { return a.server.Details() }

@@ -22,15 +22,16 @@ import (
 	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/page"
 	"kafka-sni-proxy/internal/server"
+	"kafka-sni-proxy/internal/session"
 )
 
 // Proxy is what is told of.
 type Proxy interface {
 	Stats() server.Stats
-	// Sessions, Failures, InFlight and Details are those of [server.Server].
+	// Sessions, Failures, Waiting and Details are those of [server.Server].
 	Sessions() []server.SessionView
 	Failures() []server.Failure
-	InFlight() map[string]server.Waiting
+	Waiting() map[string]session.Waiting
 	Details() []server.ClusterDetails
 	// Facts returns what is known of the process and its configuration.
 	Facts() Facts

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kafka-sni-proxy/internal/server"
+	"kafka-sni-proxy/internal/session"
 )
 
 // fakeProxy is a proxy that is as the test says.
@@ -35,7 +36,7 @@ func (p *fakeProxy) Stats() server.Stats {
 }
 func (p *fakeProxy) Sessions() []server.SessionView      { return nil }
 func (p *fakeProxy) Failures() []server.Failure          { return nil }
-func (p *fakeProxy) InFlight() map[string]server.Waiting { return nil }
+func (p *fakeProxy) Waiting() map[string]session.Waiting { return nil }
 func (p *fakeProxy) Details() []server.ClusterDetails    { return nil }
 func (p *fakeProxy) Facts() Facts                        { return Facts{Version: "1.2.3", GoVersion: "go1.26"} }
 func (p *fakeProxy) Hint(error) string                   { return "" }

@@ -74,7 +74,7 @@ func (h *history) run(ctx context.Context) {
 
 // take takes a point.
 func (h *history) take(now time.Time) {
-	stats, waiting := h.proxy.Stats(), h.proxy.InFlight()
+	stats, waiting := h.proxy.Stats(), h.proxy.Waiting()
 	total := sample{opened: stats.Accepted, connections: stats.Active, requests: stats.Requests, requestBytes: stats.RequestBytes, responseBytes: stats.ResponseBytes}
 	for _, n := range stats.Failures {
 		total.failed += n

@@ -74,7 +74,7 @@ var kinds = []session.Kind{session.Requests, session.Responses}
 // Collect implements prometheus.Collector. One snapshot serves all, so that the
 // numbers go together.
 func (m metrics) Collect(ch chan<- prometheus.Metric) {
-	s, facts, waiting := m.proxy.Stats(), m.proxy.Facts(), m.proxy.InFlight()
+	s, facts, waiting := m.proxy.Stats(), m.proxy.Facts(), m.proxy.Waiting()
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
 	}
@@ -115,7 +115,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 		if c.MaxConnections > 0 {
 			send(metricClusterLimit, gauge, float64(c.MaxConnections), name)
 		}
-		m.measured(ch, name, c.Meter)
+		m.measured(ch, name, c.Meter, waiting[name])
 		for _, h := range c.Health[:min(len(c.Health), maxBrokerLabels)] {
 			broker, up := h.Address.String(), 0.0
 			if h.OK {
@@ -147,7 +147,7 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 // measured presents what the sessions of a cluster have measured.
-func (m metrics) measured(ch chan<- prometheus.Metric, name string, meter *session.Meter) {
+func (m metrics) measured(ch chan<- prometheus.Metric, name string, meter *session.Meter, waiting session.Waiting) {
 	for i := range kafka.APIs {
 		var s histogram.Snapshot
 		if meter.Latency(i, &s) {
@@ -158,7 +158,7 @@ func (m metrics) measured(ch chan<- prometheus.Metric, name string, meter *sessi
 		var s histogram.Snapshot
 		meter.Added(k, &s)
 		ch <- newHistogram(metricAdded, &s, fast, name, k.String())
-		ch <- prometheus.MustNewConstMetric(metricStalled, prometheus.CounterValue, meter.Stalled(k).Seconds(), name, k.String())
+		ch <- prometheus.MustNewConstMetric(metricStalled, prometheus.CounterValue, (meter.Stalled(k) + waiting.Stalled[k]).Seconds(), name, k.String())
 	}
 	n, wait := meter.Throttled()
 	ch <- prometheus.MustNewConstMetric(metricThrottled, prometheus.CounterValue, float64(n), name)

@@ -48,7 +48,7 @@ func (v *view) Status() api.Status {
 		Process:      readProcess(),
 	}
 	st.Reload.Events, st.Reload.Problems = orEmpty(st.Reload.Events), orEmpty(st.Reload.Problems)
-	for _, w := range v.proxy.InFlight() {
+	for _, w := range v.proxy.Waiting() {
 		st.Connections.InFlight += w.Requests
 	}
 	for _, c := range s.Clusters {
@@ -78,7 +78,7 @@ func traffic(c *server.Carried) api.Traffic {
 
 // Clusters implements Source.
 func (v *view) Clusters() api.Clusters {
-	stats, waiting, facts := v.proxy.Stats(), v.proxy.InFlight(), v.proxy.Facts()
+	stats, waiting, facts := v.proxy.Stats(), v.proxy.Waiting(), v.proxy.Facts()
 	connections := map[string]map[route.Address]int{}
 	for _, s := range v.proxy.Sessions() {
 		if s.Destination == nil || s.Broker.Host == "" {
@@ -98,7 +98,8 @@ func (v *view) Clusters() api.Clusters {
 		}
 		c := api.Cluster{
 			Name: d.Name, ID: d.ID, Bootstrap: d.Bootstrap, Upstreams: texts(d.Upstreams), TLS: !d.Plaintext, Via: facts.Via[d.Name],
-			Connections: s.Active, InFlight: waiting[d.Name].Requests, Refused: s.Refused, Failed: s.Failures, Traffic: traffic(&s.Carried),
+			Connections: s.Active, InFlight: waiting[d.Name].Requests, Oldest: waiting[d.Name].Oldest.Seconds(),
+			StalledByClients: waiting[d.Name].Peers[session.Responses], StalledByBrokers: waiting[d.Name].Peers[session.Requests], Refused: s.Refused, Failed: s.Failures, Traffic: traffic(&s.Carried),
 			Provisional: s.Provisional, Queries: api.Queries{Answered: s.Answered, Failed: s.Counts.Failed}, OtherCluster: s.OtherClusterAddresses,
 			Brokers: v.brokers(&d, s.Health, connections[d.Name]),
 			APIs:    apis(s.Meter),
@@ -288,6 +289,11 @@ func describe(s *server.SessionView, now time.Time) api.Session {
 		RequestBytes: s.RequestBytes, ResponseBytes: s.ResponseBytes, Requests: s.Snapshot.Requests, Responses: s.Snapshot.Responses,
 		BytesPerSecond: s.BytesPerSecond, InFlight: s.InFlight, Oldest: s.Oldest.Seconds(), OldestAPI: s.OldestAPI, Idle: s.Idle.Seconds(),
 		Provisional: s.Route.Kind == route.Provisional,
+	}
+	if stalled := s.Stalled[session.Responses]; stalled > 0 {
+		d.Stalled, d.StalledBy = stalled.Seconds(), "client"
+	} else if stalled := s.Stalled[session.Requests]; stalled > 0 {
+		d.Stalled, d.StalledBy = stalled.Seconds(), "broker"
 	}
 	if s.Route.ByNode {
 		d.Node = &s.Route.Node

@@ -34,8 +34,8 @@ type busyProxy struct {
 func (p *busyProxy) Stats() server.Stats            { return p.stats }
 func (p *busyProxy) Sessions() []server.SessionView { return p.sessions }
 func (p *busyProxy) Failures() []server.Failure     { return p.failures }
-func (p *busyProxy) InFlight() map[string]server.Waiting {
-	return map[string]server.Waiting{"orders": {Requests: 3, Oldest: time.Second}}
+func (p *busyProxy) Waiting() map[string]session.Waiting {
+	return map[string]session.Waiting{"orders": {Requests: 3, Oldest: time.Second, Peers: [2]int{1, 2}}}
 }
 func (p *busyProxy) Details() []server.ClusterDetails { return p.details }
 func (p *busyProxy) Facts() Facts                     { return p.facts }
@@ -98,7 +98,7 @@ func TestViewOfABusyProxy(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	c := v.Clusters().Clusters[0]
-	if c.ID != "abc" || c.Health != "failing" || time.Since(c.Since) < time.Minute || c.Via != "socks5://gate:1080" || c.InFlight != 3 || c.Queries != (api.Queries{Answered: 5, Failed: 6}) || c.Provisional != 4 || len(c.Brokers) != 3 || !c.TLS {
+	if c.StalledByClients != 2 || c.StalledByBrokers != 1 || c.Oldest != 1 || c.ID != "abc" || c.Health != "failing" || time.Since(c.Since) < time.Minute || c.Via != "socks5://gate:1080" || c.InFlight != 3 || c.Queries != (api.Queries{Answered: 5, Failed: 6}) || c.Provisional != 4 || len(c.Brokers) != 3 || !c.TLS {
 		t.Errorf("%+v", c)
 	}
 	upstream, first, second := c.Brokers[0], c.Brokers[1], c.Brokers[2]

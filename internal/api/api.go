@@ -207,11 +207,17 @@ type Cluster struct {
 	// Since is when Health became so.
 	Since time.Time `json:"since,omitzero"`
 
-	Connections int              `json:"connections"`
-	InFlight    int              `json:"in_flight"`
-	Refused     int64            `json:"refused"` // by the cluster's limit
-	Failed      map[string]int64 `json:"failed"`
-	Traffic     Traffic          `json:"traffic"`
+	Connections int `json:"connections"`
+	InFlight    int `json:"in_flight"`
+	// Oldest is for how long the oldest request has had no response.
+	Oldest float64 `json:"oldest_seconds,omitempty"`
+	// StalledByClients and StalledByBrokers are connections that have been waiting, for a
+	// second or more, for a peer that does not read.
+	StalledByClients int              `json:"stalled_by_clients"`
+	StalledByBrokers int              `json:"stalled_by_brokers"`
+	Refused          int64            `json:"refused"` // by the cluster's limit
+	Failed           map[string]int64 `json:"failed"`
+	Traffic          Traffic          `json:"traffic"`
 	// Provisional are connections that asked for a broker which was not known yet.
 	Provisional int64 `json:"provisional"`
 	// Queries are the questions of the proxy's own where the brokers are.
@@ -300,6 +306,10 @@ type Session struct {
 	// Oldest is for how long the oldest request has had no response, and OldestAPI what it is.
 	Oldest    float64 `json:"oldest_seconds,omitempty"`
 	OldestAPI string  `json:"oldest_api,omitempty"`
+	// Stalled is for how long forwarding has been waiting, now, for a peer that does not read,
+	// and StalledBy which that is: client or broker.
+	Stalled   float64 `json:"stalled_seconds,omitempty"`
+	StalledBy string  `json:"stalled_by,omitempty"`
 	// Idle is for how long no byte went either way, as far as it was looked at.
 	Idle float64 `json:"idle_seconds"`
 	// Provisional is whether it asked for a broker which is not known yet.

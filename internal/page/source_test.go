@@ -141,7 +141,7 @@ func busySource(sessions int) *fixedSource {
 			ID: uint64(1000 + i), Client: fmt.Sprintf("10.0.%d.%d:%d", i/250%250, i%250, 40000+i), Listener: "public", SNI: broker.Name, Cluster: cluster.Name, Broker: broker.Address, Node: broker.Node,
 			State: "open", Began: ago(time.Duration(i*37) * time.Second), Age: float64(i * 37), Software: kind[0], SoftwareVersion: kind[1], ClientID: []string{"checkout", "mirror-7", "audit-writer"}[i%3], TLS: "TLS 1.3",
 			RequestBytes: int64(i) * 1_234_567, ResponseBytes: int64(i) * 2_345_678, Requests: int64(i) * 321, Responses: int64(i) * 320, BytesPerSecond: float64(i%97) * 10_240,
-			InFlight: i % 3, Oldest: float64(i%3) * 0.0042, OldestAPI: []string{"", "Fetch", "Produce"}[i%3], Idle: float64(i % 240),
+			Stalled: []float64{0, 12}[i%2], StalledBy: []string{"", "client"}[i%2], InFlight: i % 3, Oldest: float64(i%3) * 0.0042, OldestAPI: []string{"", "Fetch", "Produce"}[i%3], Idle: float64(i % 240),
 		})
 	}
 	return s
@@ -150,7 +150,7 @@ func busySource(sessions int) *fixedSource {
 func ordersCluster() api.Cluster {
 	c := api.Cluster{
 		Name: "orders", ID: "x3WbT0mZQ-6aY2mV9vVZ1g", Bootstrap: "bootstrap.orders.example", Upstreams: []string{"boot.orders.internal:9093"}, TLS: true, Health: "failing", Since: ago(12 * time.Minute),
-		Connections: 27, InFlight: 12, Failed: map[string]int64{"dial": 41, "handshake": 0}, Queries: api.Queries{Answered: 412, Failed: 1},
+		Connections: 27, InFlight: 12, StalledByClients: 1, StalledByBrokers: 2, Failed: map[string]int64{"dial": 41, "handshake": 0}, Queries: api.Queries{Answered: 412, Failed: 1},
 		Traffic: api.Traffic{RequestBytes: 5_300_000_000_000, ResponseBytes: 9_100_000_000_000, Requests: 1_120_000_000, Responses: 1_120_000_000, Rewritten: 88123, Throttled: 12},
 		Brokers: []api.Broker{{Address: "boot.orders.internal:9093", Confirmed: true, Health: "ok", Since: ago(75 * time.Hour), LastDial: ago(time.Minute), LastDialSeconds: 0.0083, Dials: 412, DialErrors: 1}},
 		APIs: []api.APIUse{{API: "Fetch", Answers: 812_000_000, Latency: api.Quantiles{P50: 0.0031, P99: 0.502}}, {API: "Produce", Answers: 307_000_000, Latency: api.Quantiles{P50: 0.0019, P99: 0.0122}},

@@ -236,6 +236,9 @@ func verdict(s api.Status, clusters []api.Cluster, failures []api.Failure) (wron
 			wrong = append(wrong, r)
 		}
 	}
+	for _, c := range clusters {
+		notes = append(notes, stalls(c)...)
+	}
 	for i, text := range s.Warnings {
 		notes = append(notes, item("warning "+strconv.Itoa(i), part{Text: text}))
 	}
@@ -589,6 +592,27 @@ func sessionRange(s api.Sessions) string {
 	return count(s.Offset+1) + "–" + count(s.Offset+len(s.Sessions)) + " of " + found + total
 }
 
+// stalls says how many connections of a cluster wait for a peer that does not read.
+func stalls(c api.Cluster) (all []row) {
+	if n := c.StalledByClients; n > 0 {
+		all = append(all, item("stalled clients "+c.Name, part{Text: "Cluster " + c.Name + ": " + plural(n, "client does", "clients do") + " not read what the broker has sent", Href: clusterLink(c.Name)},
+			remedy("the client is busy or its network is full: look at it, not at the broker")))
+	}
+	if n := c.StalledByBrokers; n > 0 {
+		all = append(all, item("stalled brokers "+c.Name, part{Text: "Cluster " + c.Name + ": on " + plural(n, "connection", "connections") + " the broker does not read requests", Href: clusterLink(c.Name)},
+			remedy("the broker or the network to it is overloaded")))
+	}
+	return all
+}
+
+// stalled says for whom a session waits.
+func stalled(s api.Session) string {
+	if s.StalledBy == "" {
+		return ""
+	}
+	return s.StalledBy + " does not read, " + length(s.Stalled)
+}
+
 func sessionRow(s api.Session) row {
 	broker := ""
 	if s.Node != nil {
@@ -608,7 +632,7 @@ func sessionRow(s api.Session) row {
 		parts(part{Text: s.SNI}, small(s.Listener), small(s.TLS)),
 		plain(s.Cluster),
 		parts(part{Text: broker}, small(s.Broker), small(provisional)),
-		plain(s.State),
+		parts(part{Text: s.State}, small(stalled(s))),
 		number(length(s.Age)),
 		number(length(s.Idle)),
 		number(count(s.Requests)),

@@ -180,27 +180,19 @@ func (s *Server) rate(all []SessionView) {
 	s.looks.at = next
 }
 
-// InFlight returns how many requests have no response yet, by cluster, and for how long the
-// oldest of them has been waiting.
-func (s *Server) InFlight() map[string]Waiting {
-	all := map[string]Waiting{}
+// Waiting returns what sessions wait for, by cluster.
+func (s *Server) Waiting() map[string]session.Waiting {
+	all := map[string]session.Waiting{}
 	s.registry.mu.Lock()
 	defer s.registry.mu.Unlock()
 	for ss, m := range s.registry.sessions {
-		n, oldest := ss.InFlight()
-		if n == 0 {
-			continue
+		if w := ss.Waiting(); w != (session.Waiting{}) {
+			sum := all[m.share.of.cluster]
+			sum.Add(w)
+			all[m.share.of.cluster] = sum
 		}
-		w := all[m.share.of.cluster]
-		all[m.share.of.cluster] = Waiting{w.Requests + n, max(w.Oldest, oldest)}
 	}
 	return all
-}
-
-// Waiting is how many requests have no response yet.
-type Waiting struct {
-	Requests int
-	Oldest   time.Duration
 }
 
 // ClusterDetails is what is known of a cluster, and is too much for each scrape.

@@ -186,14 +186,40 @@ func (s *Session) Destination() *Destination { return s.cluster }
 // session was resumed. It may be called after Handshake.
 func (s *Session) Shaken() (took time.Duration, resumed bool) { return s.greeted, s.resumed }
 
-// InFlight returns how many requests have no response yet, and for how long the oldest has
-// been waiting.
-func (s *Session) InFlight() (requests int, oldest time.Duration) {
-	at, _, requests := s.inFlight.Oldest()
-	if requests == 0 {
-		return 0, 0
+// Waiting is what a session, or several together, wait for.
+type Waiting struct {
+	Requests int                  // without a response yet
+	Oldest   time.Duration        // for how long the oldest of them has been waiting
+	Stalled  [kinds]time.Duration // for how long now forwarding has been waiting for a peer that does not read
+	Peers    [kinds]int           // that have not read for a second or more: brokers, clients
+}
+
+// Add adds what another one waits for.
+func (w *Waiting) Add(other Waiting) {
+	w.Requests += other.Requests
+	w.Oldest = max(w.Oldest, other.Oldest)
+	for k := range w.Stalled {
+		w.Stalled[k] += other.Stalled[k]
+		w.Peers[k] += other.Peers[k]
 	}
-	return requests, time.Duration(max(now()-at, 0))
+}
+
+// Waiting returns what the session waits for.
+func (s *Session) Waiting() (w Waiting) {
+	if knowledge(s.known.Load()) < knownBroker {
+		return w
+	}
+	var at int64
+	if at, _, w.Requests = s.inFlight.Oldest(); w.Requests > 0 {
+		w.Oldest = time.Duration(max(now()-at, 0))
+	}
+	w.Stalled = [kinds]time.Duration{s.broker.StalledFor(), s.client.StalledFor()}
+	for k, stalled := range w.Stalled {
+		if stalled >= time.Second {
+			w.Peers[k] = 1
+		}
+	}
+	return w
 }
 
 // State returns where the session is in its life, in one word: starting, open, draining,

@@ -39,6 +39,10 @@ type Snapshot struct {
 	Oldest    time.Duration // for how long the oldest has been waiting
 	OldestAPI string        // which that is
 	Idle      time.Duration // since a byte was forwarded
+
+	// Stalled is for how long requests have been waiting for a broker that does not read, and
+	// responses for a client that does not.
+	Stalled [kinds]time.Duration
 }
 
 // Snapshot returns what the session is at now. It may be called at any time, by anybody.
@@ -69,6 +73,7 @@ func (s *Session) Snapshot() Snapshot {
 			v.OldestAPI = kafka.APIName(kafka.APIIndex(key))
 		}
 		since = max(since, s.moved.Load())
+		v.Stalled = [kinds]time.Duration{s.broker.StalledFor(), s.client.StalledFor()}
 	}
 	v.Idle = time.Duration(max(now()-since, 0))
 	return v

@@ -105,6 +105,9 @@ func TestTimeForAPeerThatDoesNotReadIsNotTheProxys(t *testing.T) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+	if v := e.Snapshot(); v.Stalled[Responses] < 100*time.Millisecond || v.Stalled[Requests] != 0 || e.Waiting().Stalled != v.Stalled && e.Waiting().Stalled[Responses] < v.Stalled[Responses] {
+		t.Errorf("stalled for %v", v.Stalled)
+	}
 	got := 0
 	for buffer := make([]byte, 1<<20); got < size+4; {
 		n, err := e.client.Read(buffer)

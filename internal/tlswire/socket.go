@@ -27,6 +27,16 @@ func (c *Conn) TakeStalled() time.Duration {
 	return time.Duration(c.wire.stalled.Swap(0))
 }
 
+// StalledFor returns for how long a write has been waiting, now, for a peer that does not read;
+// 0: none is. It may be called from any goroutine.
+func (c *Conn) StalledFor() time.Duration {
+	since := c.wire.stalledSince.Load()
+	if since == 0 {
+		return 0
+	}
+	return max(time.Since(clock)-time.Duration(since), 1)
+}
+
 // TLSVersion returns the version of TLS after the handshake, as in crypto/tls, and whether
 // an earlier session was resumed; 0: plaintext.
 func (c *Conn) TLSVersion() (version uint16, resumed bool) {

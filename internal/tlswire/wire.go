@@ -49,7 +49,7 @@ type wire struct {
 	rest   []byte // what writeReady has still to write
 	failed error  // what ended its writing
 
-	stalledSince int64        // when writeReady found no space; 0: it did not
+	stalledSince atomic.Int64 // when writeReady found no space, by clock; 0: it did not
 	stalled      atomic.Int64 // nanoseconds for which writes have waited for space
 
 	// alert is the last alert that the peer sent unencrypted, or noAlert.
@@ -347,7 +347,7 @@ func (w *wire) writeReady(fd uintptr) bool {
 		n, err := writeFD(fd, w.rest)
 		if err != nil {
 			if err == syscall.EAGAIN {
-				w.stalledSince = int64(time.Since(clock))
+				w.stalledSince.Store(int64(time.Since(clock)))
 				return false
 			}
 			w.failed = err
@@ -363,9 +363,9 @@ var clock = time.Now()
 
 // spaceCame ends the time for which a write has waited.
 func (w *wire) spaceCame() {
-	if w.stalledSince != 0 {
-		w.stalled.Add(int64(time.Since(clock)) - w.stalledSince)
-		w.stalledSince = 0
+	if since := w.stalledSince.Load(); since != 0 {
+		w.stalled.Add(int64(time.Since(clock)) - since)
+		w.stalledSince.Store(0)
 	}
 }
 

@@ -67,10 +67,18 @@ func Sessions(sessions []api.Session) *Table {
 		{Title: "SOFTWARE", Drop: 8, Least: 12}, {Title: "CLIENT-ID", Drop: 2, Least: 16},
 	}}
 	for _, s := range sessions {
-		t.Rows = append(t.Rows, []string{fmt.Sprint(s.ID), s.Client, s.Cluster, node(s.Node), s.Broker, s.Listener, s.SNI, s.State, whole(s.Age), whole(s.Idle),
+		t.Rows = append(t.Rows, []string{fmt.Sprint(s.ID), s.Client, s.Cluster, node(s.Node), s.Broker, s.Listener, s.SNI, sessionStateText(&s), whole(s.Age), whole(s.Idle),
 			Bytes(s.BytesPerSecond) + "/s", Bytes(float64(s.RequestBytes)), Bytes(float64(s.ResponseBytes)), Count(float64(s.Requests)), fmt.Sprint(s.InFlight), oldest(&s), s.TLS, software(&s), s.ClientID})
 	}
 	return t
+}
+
+// sessionStateText says also for whom a session waits.
+func sessionStateText(s *api.Session) string {
+	if s.StalledBy == "" {
+		return s.State
+	}
+	return s.State + ", " + s.StalledBy + " stalls " + whole(s.Stalled)
 }
 
 // oldest is for how long the oldest request has had no response, and what it is.
@@ -108,7 +116,7 @@ func SessionDetails(s *api.Session, now time.Time, style Style) []string {
 		{"cluster", s.Cluster},
 		{"broker", strings.TrimSpace(s.Broker + provisional)},
 		{"node", node(s.Node)},
-		{"state", s.State},
+		{"state", sessionStateText(s)},
 		{"began", clock(s.Began, now) + " (" + whole(s.Age) + ")"},
 		{"idle for", whole(s.Idle)},
 		{"requests", fmt.Sprintf("%d, %s", s.Requests, Bytes(float64(s.RequestBytes)))},

@@ -44,7 +44,7 @@ func IsWrong(findings []Finding) bool {
 func Findings(s *api.Status, c *api.Clusters) []Finding {
 	var all []Finding
 	for i := range c.Clusters {
-		all = append(all, ofCluster(&c.Clusters[i])...)
+		all = append(append(all, ofCluster(&c.Clusters[i])...), ofPeers(&c.Clusters[i])...)
 	}
 	for _, p := range s.Reload.Problems {
 		all = append(all, Finding{Failed, "file of " + p.Setting, strings.Join(p.Files, ", ") + ": " + p.Error, p.Since,
@@ -134,6 +134,19 @@ func useOf(c api.Certificate) string {
 		return "authority of clients of listener"
 	}
 	return "certificate (" + c.Use + ") of"
+}
+
+// ofPeers returns who does not read.
+func ofPeers(c *api.Cluster) (all []Finding) {
+	if n := c.StalledByClients; n > 0 {
+		all = append(all, Finding{Note, "cluster " + c.Name, plural(n, "client does", "clients do") + " not read what the broker has sent", time.Time{},
+			"the client is busy or its network is full: kafka-sni-proxy sessions --cluster " + c.Name})
+	}
+	if n := c.StalledByBrokers; n > 0 {
+		all = append(all, Finding{Note, "cluster " + c.Name, "on " + plural(n, "connection", "connections") + " the broker does not read requests", time.Time{},
+			"the broker or the network to it is overloaded"})
+	}
+	return all
 }
 
 // ofLimits returns the limits that are, or will soon be, reached.

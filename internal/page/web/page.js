@@ -110,6 +110,7 @@ function verdict(s, clusters, failures) {
 		const row = failuresOf(side, side.startsWith("broker") ? failures.filter((f) => !told.has(f.cluster)) : failures, now);
 		if (row) (side === "client" || side === "an open connection" ? notes : wrong).push(row);
 	}
+	for (const c of clusters) notes.push(...stalls(c));
 	(s.warnings || []).forEach((w, i) => notes.push(item("warning " + i, text(w))));
 	if (s.connections.panics > 0) {
 		notes.push(item("panics", text(plural(s.connections.panics, "panic was", "panics were") + " caught since the start: a bug of the proxy. Please report the log's line.")));
@@ -254,6 +255,21 @@ function sessionRange(s) {
 	return shown ? count(s.offset + 1) + "–" + count(s.offset + shown) + " of " + found : found;
 }
 
+function stalls(c) {
+	const all = [];
+	if (c.stalled_by_clients > 0) {
+		all.push(item("stalled clients " + c.name, text("Cluster " + c.name + ": " + plural(c.stalled_by_clients, "client does", "clients do") + " not read what the broker has sent", "", clusterLink(c.name)),
+			remedy("the client is busy or its network is full: look at it, not at the broker")));
+	}
+	if (c.stalled_by_brokers > 0) {
+		all.push(item("stalled brokers " + c.name, text("Cluster " + c.name + ": on " + plural(c.stalled_by_brokers, "connection", "connections") + " the broker does not read requests", "", clusterLink(c.name)),
+			remedy("the broker or the network to it is overloaded")));
+	}
+	return all;
+}
+
+const stalled = (s) => s.stalled_by ? s.stalled_by + " does not read, " + length(s.stalled_seconds) : "";
+
 function sessionRow(s) {
 	return { Key: String(s.id), Cells: [
 		parts(text(s.client), small(s.client_id)),
@@ -261,7 +277,7 @@ function sessionRow(s) {
 		parts(text(s.sni), small(s.listener), small(s.tls)),
 		plain(s.cluster),
 		parts(text(isNode(s.node) ? "broker " + s.node : ""), small(s.broker), small(s.provisional && "broker not known yet")),
-		plain(s.state),
+		parts(text(s.state), small(stalled(s))),
 		number(length(s.age_seconds)),
 		number(length(s.idle_seconds)),
 		number(count(s.requests)),

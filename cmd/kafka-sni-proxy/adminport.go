@@ -105,7 +105,14 @@ func (f *adminFiles) use() {
 	if len(f.shown.Files) == 0 {
 		return
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{f.shown.Value()}}
+	c := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{f.shown.Value()},
+		// A resumed session would be that of a certificate whose authority may be gone. This has to
+		// be said here as well as in options: crypto/tls asks this configuration whether to make a
+		// ticket, and that one for the key.
+		SessionTicketsDisabled: true,
+	}
 	if len(f.clients.Files) > 0 {
 		// Probes have none; admin.Access wants one for all else.
 		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, f.clients.Value()
@@ -121,8 +128,7 @@ func (f *adminFiles) options() admin.Options {
 	}
 	if len(f.shown.Files) > 0 {
 		o.TLS = &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			// A resumed session would be that of a certificate whose authority may be gone.
+			MinVersion:             tls.VersionTLS12,
 			SessionTicketsDisabled: true,
 			GetConfigForClient:     func(*tls.ClientHelloInfo) (*tls.Config, error) { return f.tlsNow.Load(), nil },
 		}

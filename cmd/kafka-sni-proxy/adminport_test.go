@@ -146,6 +146,29 @@ func TestTheAdminPortAsksWhoItIs(t *testing.T) {
 	}
 }
 
+// TestTheAdminPortSpeaksToClientsThatResume has one that would resume its TLS session, as
+// browsers and curl would: it is served, and anew each time.
+func TestTheAdminPortSpeaksToClientsThatResume(t *testing.T) {
+	c := newCluster(t)
+	p := launch(t, c.dir, "--upstream", c.upstream, "--hosts-file", "hosts", "--upstream-ca-certs", "upstream_ca.pem", "--admin-cert", "server.pem", "--admin-key", "server_key.pem")
+	roots, err := certs.LoadPool(filepath.Join(c.dir, "ca.pem"))
+	check(t, err)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		client := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
+			RootCAs: roots, ServerName: "bootstrap." + suffix, ClientSessionCache: tls.NewLRUClientSessionCache(4), MaxVersion: version}}}
+		for range 3 {
+			answer, err := client.Get(strings.Replace(p.admin, "http:", "https:", 1) + "/healthz")
+			if err != nil {
+				t.Fatalf("%s: %v", tls.VersionName(version), err)
+			}
+			answer.Body.Close()
+			if answer.StatusCode != 200 || answer.TLS.DidResume {
+				t.Errorf("%s: %d, resumed %v", tls.VersionName(version), answer.StatusCode, answer.TLS.DidResume)
+			}
+		}
+	}
+}
+
 // TestAnOpenAdminPortIsWarnedOf, unless it is on loopback.
 func TestAnOpenAdminPortIsWarnedOf(t *testing.T) {
 	for _, test := range []struct {

@@ -20,7 +20,7 @@ var (
 	metricAccepted       = Metric("connections_accepted_total", "Client connections accepted.", "listener")
 	metricAcceptErrors   = Metric("accept_errors_total", "Client connections that could not be accepted, for want of file descriptors for instance.")
 	metricActive         = Metric("connections", "Client connections now open; with an empty cluster those that are not yet led to one.", "cluster", "listener")
-	metricFailures       = Metric("connection_failures_total", "Client connections that ended with an error, by the phase it happened in; with an empty cluster those that were led to none, or to one that is no more.", "phase", "cluster", "listener")
+	metricFailures       = Metric("connection_failures_total", "Client connections that ended with an error, by the phase it happened in; with an empty cluster those that were led to none.", "phase", "cluster", "listener")
 	metricRefused        = Metric("connections_refused_total", "Client connections reset on arrival, by the limit that they would have exceeded.", "limit")
 	metricRetired        = Metric("connections_retired_total", "Client connections ended in good order, for being idle or old.", "reason")
 	metricPanics         = Metric("panics_total", "Panics that were caught; each has ended one connection at the most, and is a bug.")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 type shareOf struct{ cluster, listener string }
 
 // share is what the clients of a listener that were led to one cluster have done. It is kept
-// under registry.mu. Those of clusters that are no more are added to the share of no cluster.
+// under registry.mu. That of a cluster that is no more is forgotten with the last of its sessions: were it
+// added to another one, what was counted in days would seem to have come within a second there.
 type share struct {
 	of       shareOf
 	active   int
@@ -69,7 +71,7 @@ func (r *registry) failed(cluster, listener string, phase session.Phase) {
 
 // ShareStats is what the clients of a listener that were led to one cluster have done.
 type ShareStats struct {
-	Cluster, Listener string // Cluster "": those that were led to none, or to one that is no more
+	Cluster, Listener string // Cluster "": those that were led to none
 	Active            int    // sessions now
 	Failures          map[string]int64
 	Carried
@@ -80,22 +82,14 @@ type ShareStats struct {
 	HandshakeTimes      histogram.Snapshot // from accept
 }
 
-// shareStats returns all shares. Those of clusters that are not among those that there are,
-// and have no session any more, are added up.
+// shareStats returns all shares. Those of clusters that are not among those that there are, and
+// have no session any more, are forgotten.
 func (r *registry) shareStats(clusters map[string]bool) []ShareStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for of, is := range r.shares {
-		if of.cluster == "" || clusters[of.cluster] || is.active > 0 {
-			continue
-		}
-		rest := r.share("", of.listener)
-		rest.ended.Add(&is.ended)
-		for phase, n := range is.failures {
-			rest.failures[phase] += n
-		}
-		delete(r.shares, of)
-	}
+	maps.DeleteFunc(r.shares, func(of shareOf, is *share) bool {
+		return of.cluster != "" && !clusters[of.cluster] && is.active == 0
+	})
 	sums := map[*share]*session.Traffic{}
 	for _, is := range r.shares {
 		sums[is] = new(session.Traffic)

@@ -6,7 +6,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/session"
@@ -25,6 +24,7 @@ func TestSessionsCanBeLookedAt(t *testing.T) {
 		t.Error("a name that is not served was")
 	}
 	r.log.wait(t, "phase=route")
+	waitStats(t, r.Server, "the request is counted, which may be after its response has come", func(s Stats) bool { return s.Requests == 1 })
 	all := r.Sessions()
 	if len(all) != 2 {
 		t.Fatalf("there are %d sessions, want 2", len(all))
@@ -68,15 +68,7 @@ func TestSessionsCanBeLookedAt(t *testing.T) {
 	c.CloseWrite()
 	io.ReadAll(c)
 	r.log.wait(t, `msg="connection closed"`)
-	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		st = r.Stats()
-		if len(st.Shares) == 1 {
-			break
-		}
-		if time.Now().After(until) {
-			t.Fatalf("%+v", st.Shares)
-		}
-	}
+	waitStats(t, r.Server, "the cluster's share is gone", func(s Stats) bool { st = s; return len(s.Shares) == 1 })
 	if rest = st.Shares[0]; rest.Requests != 0 || rest.Cluster != "" {
 		t.Errorf("of no cluster, in the end: %+v", rest)
 	}

@@ -89,8 +89,12 @@ const (
 // proxy's own.
 func Serve(ln net.Listener, proxy Proxy, options Options, log *slog.Logger, collectors ...prometheus.Collector) (stop func()) {
 	h := newHistory(proxy)
+	answers := handler(proxy, h, options, collectors...)
+	if at, ok := ln.Addr().(*net.TCPAddr); ok && at.IP.IsLoopback() && options.isOpen() {
+		answers = refuseRebinding(answers, proxy.Facts().Host)
+	}
 	web := &http.Server{
-		Handler:           handler(proxy, h, options, collectors...),
+		Handler:           answers,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       requestTimeout,
 		WriteTimeout:      answerTimeout,

@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -270,6 +272,55 @@ func TestWhoMayAsk(t *testing.T) {
 		if asks := w.Header().Values("WWW-Authenticate"); w.Code == 401 && test.access.Token != nil && len(asks) != 2 {
 			t.Errorf("%s: asks for %q", name, asks)
 		}
+	}
+}
+
+// TestNamesThatOthersCanLeadHere are those of pages in a browser on this machine, which would
+// read what an open port on loopback says. A name tells them.
+func TestNamesThatOthersCanLeadHere(t *testing.T) {
+	token := Access{Token: func() string { return "0123456789abcdef" }}
+	for _, test := range []struct {
+		bind   string
+		access Access
+		host   string
+		path   string
+		status int
+	}{
+		{"127.0.0.1:0", Access{}, "evil.example", "/api/v1/support", 421},
+		{"127.0.0.1:0", Access{}, "evil.example:9090", "/", 421},
+		{"127.0.0.1:0", Access{}, "localhost.evil.example", "/debug/pprof/", 421},
+		{"127.0.0.1:0", Access{}, "127.0.0.1.evil.example", "/api/v1/status", 421},
+		{"127.0.0.1:0", Access{}, "127.0.0.1:9090", "/api/v1/status", 200},
+		{"127.0.0.1:0", Access{}, "[::1]:9090", "/", 200},
+		{"127.0.0.1:0", Access{}, "localhost:9090", "/api/v1/status", 200},
+		{"127.0.0.1:0", Access{}, "LOCALHOST", "/", 200},
+		{"127.0.0.1:0", Access{}, "Gate-1:9090", "/", 200},
+		{"127.0.0.1:0", Access{}, "proxy.monitoring.svc", "/metrics", 200},
+		{"127.0.0.1:0", Access{}, "proxy.monitoring.svc", "/healthz", 200},
+		{"127.0.0.1:0", token, "evil.example", "/api/v1/status", 401},
+		{"0.0.0.0:0", Access{}, "proxy.monitoring.svc:9090", "/api/v1/status", 200},
+	} {
+		ln, err := net.Listen("tcp", test.bind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := busy()
+		proxy.facts.Host = "gate-1"
+		stop := Serve(ln, proxy, Options{Access: test.access, Debug: true}, slog.New(slog.DiscardHandler))
+		r, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("http://127.0.0.1:%d%s", ln.Addr().(*net.TCPAddr).Port, test.path), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = test.host
+		answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != test.status {
+			t.Errorf("%s at %s, asked for as %s: %d, want %d", test.path, test.bind, test.host, answer.StatusCode, test.status)
+		}
+		stop()
 	}
 }
 

@@ -49,7 +49,8 @@ func (m *Meter) Latency(api int, to *histogram.Snapshot) bool {
 
 // Added adds to a snapshot the time that the proxy itself has added to each batch of
 // requests or responses: from when it could be read until the kernel had it for the other
-// side, without waiting for a peer that does not read.
+// side, without waiting for a peer that does not read, or for the broker's response to what the
+// proxy itself asks it before a request.
 func (m *Meter) Added(k Kind, to *histogram.Snapshot) { m.added[k].AddTo(to) }
 
 // Stalled returns for how long forwarding has waited for a peer that does not read: brokers
@@ -97,7 +98,11 @@ func (s *Session) measure(k Kind, began int64, to *tlswire.Conn) {
 	if stalled > 0 {
 		m.stalled[k].Add(int64(stalled))
 	}
-	m.added[k].Add(time.Duration(end-began) - stalled)
+	took := end - began
+	if k == Requests {
+		took, s.asked = took-s.asked, 0
+	}
+	m.added[k].Add(time.Duration(took) - stalled)
 }
 
 // observer is a session as kafka.Responses tells it of responses.

@@ -168,7 +168,10 @@ func (s *Session) forwardFrames(p []byte) error {
 			return err
 		}
 		p = p[n:]
-		if err := s.beforeRequest(); err != nil {
+		began := now()
+		err = s.beforeRequest()
+		s.asked += now() - began
+		if err != nil {
 			return err
 		}
 		s.requests.Pass()

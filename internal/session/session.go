@@ -143,6 +143,7 @@ type Session struct {
 	reached    time.Duration // and to the broker's
 	responseAt int64         // when the bytes came that are forwarded to the client
 	moved      atomic.Int64  // when bytes were forwarded last, either way
+	asked      int64         // for how long the present batch of requests has waited for what the proxy asks
 
 	mu            sync.Mutex // for closeAll: cancelConnect, and broker while it is set; and for Done
 	cancelConnect context.CancelFunc

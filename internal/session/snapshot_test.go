@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/histogram"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
@@ -128,5 +129,31 @@ func TestTimeForAPeerThatDoesNotReadIsNotTheProxys(t *testing.T) {
 	}
 	if c.meter.Stalled(Requests) != 0 {
 		t.Error("requests have waited")
+	}
+}
+
+// TestTimeInWhichTheBrokerIsAskedIsNotTheProxys has a request held until the broker has said which
+// cluster it belongs to.
+func TestTimeInWhichTheBrokerIsAskedIsNotTheProxys(t *testing.T) {
+	c := &fakeCluster{route: route.Route{Kind: route.Bootstrap, Name: "bootstrap." + suffix}}
+	c.suspect.Store(&cluster.OtherClusterError{Address: at, Got: "b", Want: "a"})
+	c.clusterID = func([]byte) error { c.suspect.Store(nil); return nil }
+	e := begin(t, Config{}, c, nil)
+	began := time.Now()
+	write(t, e.client, request(1))
+	read(t, e.broker)
+	asked := time.Now()
+	<-time.After(50 * time.Millisecond) // the broker thinks
+	thought := time.Since(asked)
+	write(t, e.broker, metadata("a"))
+	read(t, e.broker)
+	write(t, e.broker, response(1)) // when that is forwarded, the request has long been measured, or the end waits for it
+	read(t, e.client)
+	took := time.Since(began)
+	e.client.Close()
+	e.wait(t)
+	var added histogram.Snapshot
+	if c.meter.Added(Requests, &added); added.Count == 0 || added.Sum > took-thought {
+		t.Errorf("%v of %v in %d batches, and the broker has taken %v of it", added.Sum, took, added.Count, thought)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/certs"
+	"kafka-sni-proxy/internal/kafkatest"
 )
 
 // ask asks the API.
@@ -167,6 +169,43 @@ func TestTheAdminPortSpeaksToClientsThatResume(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWarningsAreOfWhatIsSoNow has a certificate renewed, and then the configuration changed.
+func TestWarningsAreOfWhatIsSoNow(t *testing.T) {
+	r := newRealm(t)
+	cluster := r.cluster("orders", 1)
+	file := fmt.Sprintf("listeners: [{bind: 127.0.0.1:0, certificates: [{cert: server.pem, key: server_key.pem}]}]\nadmin: {bind: 0.0.0.0:0}\n"+
+		"clusters: {orders: {sni-suffix: kafka.example, upstream: [%q], upstream-tls: {ca-certs: orders-ca.pem}, hosts-file: hosts}}\n", cluster.Bootstrap())
+	r.write("proxy.yaml", file)
+	p := r.launch()
+	warnings := func() (all string) {
+		status, body := p.get(api.Prefix + "status")
+		var st api.Status
+		if err := json.Unmarshal([]byte(body), &st); status != 200 || err != nil {
+			t.Fatalf("%d %v %s", status, err, body)
+		}
+		return strings.Join(st.Warnings, "\n")
+	}
+	const expires, isOpen = "server.pem expires on", "everybody who can reach it"
+	want := func(when string, wanted ...string) {
+		t.Helper()
+		got := warnings()
+		for _, text := range wanted {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s there is no %q in %q", when, text, got)
+			}
+		}
+	}
+	want("at the start", expires, isOpen)
+	r.write("proxy.yaml", file+"log: {level: debug}\n")
+	p.await("the configuration is in use")
+	want("after another change", expires, isOpen)
+	cert, key := kafkatest.PEM(r.ca.ServerUntil(time.Now().AddDate(1, 0, 0), "*.kafka.example"))
+	r.write("server.pem", string(cert))
+	r.write("server_key.pem", string(key))
+	waitFor(t, func() bool { return !strings.Contains(warnings(), expires) }, "a renewed certificate is not warned about")
+	want("in the end", isOpen)
 }
 
 // TestAnOpenAdminPortIsWarnedOf, unless it is on loopback.

@@ -57,6 +57,21 @@ func (a *app) setFacts(s *setup) {
 	a.facts.Store(f)
 }
 
+// keepWarnings keeps for the admin port what is likely to be wrong: with the configuration, as
+// was said when it was put to use, and with files as they are now.
+func (a *app) keepWarnings() {
+	s := a.now.Load()
+	all := slices.Concat(a.ofSockets, a.said)
+	for _, l := range s.listeners {
+		all = append(all, l.files.warnings(s.covers(l.config))...)
+	}
+	for _, name := range sortedNames(s.clusters) {
+		all = append(all, s.clusters[name].files.shown.Warn()...)
+	}
+	all = append(all, a.adminFiles.warnings()...)
+	a.warnings.Store(&all)
+}
+
 func sortedNames(all map[string]*clusterPart) (names []string) {
 	for name := range all {
 		names = append(names, name)

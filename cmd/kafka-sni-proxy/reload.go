@@ -181,14 +181,15 @@ func (a *app) Reloaded(e reload.Event) {
 		next := a.configFile.Value()
 		a.use(next)
 		a.reload.Set(a.parts(next)...)
-		a.warnings.Store(&next.warnings)
+		a.said = next.warnings
 		a.log.Info("the configuration is in use", "listeners", len(next.listeners), "clusters", len(next.clusters))
-		for _, warning := range next.warnings {
+		for _, warning := range slices.Concat(next.warnings, next.ofFiles) {
 			a.log.Warn(a.inTerms(warning))
 		}
 	case len(e.Changed) > 0:
 		a.use(s)
 	}
+	a.keepWarnings()
 	if e.Asked { // an operator may have replaced a cluster, or renamed a file
 		a.accessLog.reopen()
 		for _, c := range a.server.Clusters() {

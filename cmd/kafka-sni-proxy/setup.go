@@ -26,7 +26,8 @@ import (
 // one before, with which it shares what has not changed.
 type setup struct {
 	config    *config.Config
-	warnings  []string
+	warnings  []string // of the configuration
+	ofFiles   []string // of the files of what is new
 	clusters  map[string]*clusterPart
 	listeners []*listenerPart
 }
@@ -99,7 +100,7 @@ func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 // makeClusters makes the clusters of a prepared setup that the one before does not have as
 // they are.
 func (a *app) makeClusters(s, before *setup, wrong *mistakes) {
-	s.warnings = append(s.warnings, a.fileWarnings(s)...)
+	s.ofFiles = a.fileWarnings(s)
 	for name, part := range s.clusters {
 		if part.server != nil {
 			continue

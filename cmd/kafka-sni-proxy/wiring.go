@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,8 @@ type app struct {
 	facts       atomic.Pointer[facts]
 	phase       atomic.Pointer[phase]
 	warnings    atomic.Pointer[[]string]
+	said        []string     // of the warnings those of the configuration in force, and
+	ofSockets   []string     // of how the sockets were opened; both are of the goroutine that reloads
 	handingOver atomic.Int64 // since when, in nanoseconds since 1970; 0: not
 
 	drainLimit atomic.Int64 // nanoseconds
@@ -75,9 +78,8 @@ func build(f *flags, stdout, stderr io.Writer) (*app, error) {
 	a.log = newLog(c.config.Log, a.level, stderr)
 	wrong := &mistakes{text: c.text}
 	a.predecessor = a.sockets.receive(wrong)
-	warnings := a.sockets.openAdmin(a.adminBind(c.config), wrong)
+	a.ofSockets = a.sockets.openAdmin(a.adminBind(c.config), wrong)
 	a.adminFiles = a.loadAdmin(c.config.Admin, wrong)
-	warnings = append(warnings, a.adminFiles.warnings()...)
 	a.openAccessLog(c, stdout, wrong)
 	var s *setup
 	if len(c.wrong) == 0 || a.file == "" { // with flags, what they name is looked at all the same
@@ -99,12 +101,13 @@ func build(f *flags, stdout, stderr io.Writer) (*app, error) {
 			return nil, usageErrors{errors.New(a.clusterText(name, err.Error()))}
 		}
 	}
-	warnings = append(append(append(c.warnings, s.warnings...), a.sockets.passedWarnings(s.listeners)...), warnings...)
-	a.warnings.Store(&warnings)
+	a.said = append(c.warnings, s.warnings...)
+	a.ofSockets = append(a.sockets.passedWarnings(s.listeners), a.ofSockets...)
 	a.startTraces(c.config)
 	a.wire(s, c)
+	a.keepWarnings()
 	a.describe(s)
-	for _, warning := range warnings {
+	for _, warning := range slices.Concat(a.said, s.ofFiles, a.ofSockets, a.adminFiles.warnings()) {
 		a.log.Warn(a.inTerms(warning))
 	}
 	return a, nil

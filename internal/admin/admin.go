@@ -160,7 +160,7 @@ func handler(proxy Proxy, h *history, options Options, more ...prometheus.Collec
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /readyz", newReadiness(proxy))
-	v := &view{proxy, h}
+	v := newInTurn(&view{proxy, h})
 	mux.Handle(api.Prefix, apiHandler(v, proxy.Facts))
 	status := page.Handler(v)
 	mux.Handle("GET /{$}", status)

@@ -40,7 +40,7 @@ func (v *view) Status() api.Status {
 		},
 		Traffic:      traffic(&s.Carried),
 		Rates:        v.history.rates(),
-		Listeners:    facts.Listeners,
+		Listeners:    slices.Clone(facts.Listeners),
 		Certificates: orEmpty(facts.Certificates),
 		Reload:       facts.Reload,
 		HandOver:     facts.HandOver,
@@ -145,8 +145,8 @@ func (v *view) brokers(d *server.ClusterDetails, health []cluster.Health, connec
 	for _, a := range d.Upstreams {
 		add(api.Broker{Confirmed: true}, a)
 	}
-	slices.SortFunc(d.Routes, func(a, b route.Entry) int { return cmp.Compare(a.Node, b.Node) })
-	for _, e := range d.Routes[:min(len(d.Routes), maxBrokers)] {
+	routes := slices.SortedFunc(slices.Values(d.Routes), func(a, b route.Entry) int { return cmp.Compare(a.Node, b.Node) })
+	for _, e := range routes[:min(len(routes), maxBrokers)] {
 		node := e.Node
 		add(api.Broker{Node: &node, Name: cut(e.Name), Confirmed: e.Confirmed}, e.Address)
 	}

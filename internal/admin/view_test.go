@@ -12,7 +12,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"kafka-sni-proxy/internal/api"
@@ -322,6 +325,46 @@ func TestNamesThatOthersCanLeadHere(t *testing.T) {
 		}
 		stop()
 	}
+}
+
+// lookedAt is a proxy that counts by how many it is asked, and lets them wait.
+type lookedAt struct {
+	*busyProxy
+	isOn  atomic.Bool // it does
+	asked atomic.Int32
+	end   chan struct{}
+}
+
+func (p *lookedAt) Stats() server.Stats {
+	if p.isOn.Load() {
+		p.asked.Add(1)
+		<-p.end
+	}
+	return p.busyProxy.Stats()
+}
+
+func TestAnswersAreGatheredAFewAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &lookedAt{busyProxy: busy(), end: make(chan struct{})}
+		h := Handler(p, Options{})
+		p.isOn.Store(true) // registering metrics has asked once
+		var asking sync.WaitGroup
+		for i := range 3 * maxLooks {
+			path := []string{"/api/v1/status", "/api/v1/clusters", "/api/v1/history?cluster=orders", "/"}[i%4]
+			asking.Go(func() {
+				w := httptest.NewRecorder()
+				if h.ServeHTTP(w, httptest.NewRequest("GET", path, nil)); w.Code != 200 {
+					t.Errorf("%s: %d", path, w.Code)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := p.asked.Load(); n != maxLooks {
+			t.Errorf("%d are asked for at once, want %d", n, maxLooks)
+		}
+		close(p.end)
+		asking.Wait()
+	})
 }
 
 func TestProfilesAreForThoseWhoAskForThem(t *testing.T) {

@@ -222,8 +222,8 @@ func TestNothingPilesUpFromProcessToProcess(t *testing.T) {
 		http.DefaultClient.CloseIdleConnections()
 		p.handOver()
 		p.await("msg=drained") // says the old one
-		if status, _ := p.get("/healthz"); status != 200 {
-			t.Errorf("/healthz says %d", status)
+		if status, text := p.get("/healthz"); status != 200 {
+			t.Errorf("/healthz says %d %s", status, text)
 		}
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.now.Pid))
 		check(t, err)

@@ -24,6 +24,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
+	cdpage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -118,6 +119,8 @@ func (b *browser) hear(event any) {
 	case *runtime.EventExceptionThrown:
 		text, _ := json.Marshal(e.ExceptionDetails)
 		b.problems = append(b.problems, string(text))
+	case *cdpage.EventJavascriptDialogOpening:
+		b.problems = append(b.problems, "a dialog has opened: "+e.Message)
 	case *audits.EventIssueAdded:
 		if e.Issue.Code == audits.InspectorIssueCodeContentSecurityPolicyIssue {
 			text, _ := json.Marshal(e.Issue.Details)
@@ -157,13 +160,19 @@ func (b *browser) until(expression string) {
 	}
 }
 
-// open loads the page and waits until its script has asked for everything once.
+// open loads the page of a site.
 func (b *browser) open(site *testSite) {
 	b.t.Helper()
 	address := site.URL
 	if token := site.token.Load(); token != nil {
 		address = strings.Replace(address, "http://", "http://anybody:"+token.(string)+"@", 1)
 	}
+	b.visit(address)
+}
+
+// visit loads the page and waits until its script has asked for everything once.
+func (b *browser) visit(address string) {
+	b.t.Helper()
 	b.do(chromedp.Navigate(address))
 	b.until(`historyAt > 0`)
 }

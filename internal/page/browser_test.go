@@ -415,7 +415,7 @@ func TestBrowserSendsThePasswordThatThePageWasLoadedWith(t *testing.T) {
 	b.wantNoProblems()
 	site.silent.Store(http.StatusUnauthorized) // by certificates
 	eval[any](b, `poll()`)
-	b.until(`document.querySelector("#silence").textContent.includes("(it wants to know who you are: load the page again)")`)
+	b.until(`document.querySelector("#silence").textContent.includes("(a login is needed: reload the page)")`)
 }
 
 func TestBrowserSaysThatTheProxyDoesNotAnswer(t *testing.T) {
@@ -425,7 +425,7 @@ func TestBrowserSaysThatTheProxyDoesNotAnswer(t *testing.T) {
 	site.silent.Store(http.StatusBadGateway)
 	b.until(`!document.querySelector("#silence").hidden`)
 	said := eval[string](b, `document.querySelector("#silence").textContent`)
-	if !strings.HasPrefix(said, "The proxy has not answered since ") || !strings.HasSuffix(said, " UTC (it answered with status 502). What is shown is of 12:00:00 UTC. It is asked again and again.") {
+	if !strings.HasPrefix(said, "The proxy has not answered since ") || !strings.HasSuffix(said, " UTC (status 502). The values below are of 12:00:00 UTC. Trying again.") {
 		t.Errorf("the page says %q", said)
 	}
 	if waits := eval[[]int](b, `[1, 2, 3, 9].map((n) => { failed = n; return wait(); })`); !slices.Equal(waits, []int{6000, 12000, 24000, 30000}) {
@@ -490,7 +490,7 @@ func TestBrowserDrawsPlotsInTheColoursOfThePage(t *testing.T) {
 	if n := eval[int](b, `document.querySelectorAll("#plots canvas").length`); n != 5 {
 		t.Errorf("there are %d plots", n)
 	}
-	if said := eval[string](b, `document.querySelector("#plots .legend li").textContent`); !strings.Contains(said, "to brokers") || !strings.Contains(said, "MB/s, at the most") {
+	if said := eval[string](b, `document.querySelector("#plots .legend li").textContent`); !strings.Contains(said, "to brokers") || !strings.Contains(said, "MB/s, max") {
 		t.Errorf("the legend says %q", said)
 	}
 	b.wantNoProblems()

@@ -22,8 +22,11 @@ func count[N int | int64](n N) string {
 	return digits
 }
 
-// decimal has one digit behind the point while it is small.
+// decimal has one digit behind the point while it is small, unless it is 0.
 func decimal(x float64) string {
+	if x == 0 {
+		return "0"
+	}
 	if math.Abs(x) < 9.95 {
 		return strconv.FormatFloat(math.Floor(x*10+0.5)/10, 'f', 1, 64)
 	}

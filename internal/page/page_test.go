@@ -43,13 +43,13 @@ func TestThePageIsCompleteWithoutScript(t *testing.T) {
 	}
 	text := words(html)
 	for _, want := range []string{
-		"3 things are wrong", "Cluster orders: 1 of 5 addresses cannot be reached since 11:48:00 UTC, 12 min ago b3.orders.internal:9093: dial tcp 10.1.2.3:9093",
-		"Files of hosts-file cannot be used since 09:00:00 UTC, 3 h ago", "Certificate of listener public: ends 2026-12-10 19:00 UTC, in 10 days",
-		"cause most likely: broker or network", "listener inside is plaintext", "serving since 2026-11-27 09:00 UTC, 3 days ago",
-		"40 of 20,000 at the most", "4,132 /s", "21 MB/s", "2.1 ms", "99 %: 14 ms", "41 µs",
-		"broker 3 b3.orders.example", "known by a file only", "socks5://gate.internal:1080", "Fetch", "1–40 of 40 sessions", "apache-kafka-java 4.4.0",
+		"3 problems", "Cluster orders: 1 of 5 addresses cannot be reached since 11:48:00 UTC, 12 min ago b3.orders.internal:9093: dial tcp 10.1.2.3:9093",
+		"Files of hosts-file cannot be used since 09:00:00 UTC, 3 h ago", "Certificate of listener public: expires 2026-12-10 19:00 UTC, in 10 days",
+		"likely cause: broker or network", "listener inside is plaintext", "serving since 2026-11-27 09:00 UTC, 3 days ago",
+		"40 limit 20,000", "4,132 /s", "21 MB/s", "2.1 ms", "p99 14 ms", "41 µs",
+		"broker 3 b3.orders.example", "only in the routes file so far", "socks5://gate.internal:1080", "Fetch", "1–40 of 40 sessions", "apache-kafka-java 4.4.0",
 		"let the client trust the authority in ca.pem", "a port for each broker 9101–9120", "CN=*.orders.example", "/etc/kafka-sni-proxy/config.yaml",
-		"asked for (SIGHUP)", "handshakes 3", "48 MB",
+		"SIGHUP", "handshakes 3", "48 MB",
 	} {
 		if !strings.Contains(text, strings.NewReplacer("'", "&#39;", "+", "&#43;").Replace(want)) {
 			t.Errorf("the page does not say %q", want)
@@ -66,41 +66,41 @@ func TestTheVerdictNamesWhatIsWrong(t *testing.T) {
 		change func(*fixedSource)
 		want   string // the verdict and what follows it
 	}{
-		"nothing": {func(*fixedSource) {}, "All well serving since 11:59:40 UTC, 20 s ago"},
+		"nothing": {func(*fixedSource) {}, "No problems serving since 11:59:40 UTC, 20 s ago"},
 		"draining": {func(s *fixedSource) {
 			s.status.State, s.status.StateSince, s.status.Connections.Open = "draining", ago(5*time.Second), 3
-		}, "All well draining since 11:59:55 UTC, 5 s ago No new clients are accepted; 3 connections are left."},
+		}, "No problems draining since 11:59:55 UTC, 5 s ago No new clients are accepted; 3 connections are left."},
 		"hand-over": {func(s *fixedSource) {
 			s.status.State, s.status.HandOver = "leaving", &api.HandOver{Since: ago(4 * time.Second)}
 		}, "Another process is being started, and will take over: since 11:59:56 UTC, 4 s ago."},
 		"taken over": {func(s *fixedSource) { s.status.HandOver = &api.HandOver{Since: ago(4 * time.Second), From: 77} },
-			"All well serving since 11:59:40 UTC, 20 s ago Process 77 was before this one, and ends its connections: since 11:59:56 UTC, 4 s ago."},
+			"No problems serving since 11:59:40 UTC, 20 s ago This process has taken over from process 77, which is closing its connections: since 11:59:56 UTC, 4 s ago."},
 		"cluster down": {func(s *fixedSource) { s.clusters[0].Health, s.clusters[0].Since = "down", ago(time.Minute) },
-			"1 thing is wrong serving since 11:59:40 UTC, 20 s ago Cluster kafka is down: none of its addresses can be reached since 11:59:00 UTC, 1 min ago"},
-		"another cluster's brokers": {func(s *fixedSource) { s.clusters[0].OtherCluster = 2 }, "Cluster kafka: 2 addresses have told another cluster&#39;s id"},
+			"1 problem serving since 11:59:40 UTC, 20 s ago Cluster kafka is down: none of its addresses can be reached since 11:59:00 UTC, 1 min ago"},
+		"another cluster's brokers": {func(s *fixedSource) { s.clusters[0].OtherCluster = 2 }, "Cluster kafka: 2 addresses have the id of another cluster"},
 		"certificate ended": {func(s *fixedSource) {
 			s.status.Certificates = []api.Certificate{{Use: "listener", Of: "default", NotAfter: ago(time.Minute)}}
-		}, "1 thing is wrong serving since 11:59:40 UTC, 20 s ago Certificate of listener default: ended 11:59:00 UTC, 1 min ago"},
+		}, "1 problem serving since 11:59:40 UTC, 20 s ago Certificate of listener default: expired 11:59:00 UTC, 1 min ago"},
 		"certificate of tomorrow": {func(s *fixedSource) {
 			s.status.Certificates = []api.Certificate{{Use: "upstream", Of: "kafka", NotBefore: ago(-time.Hour), NotAfter: ago(-time.Hour * 1000)}}
 		}, "Certificate of upstream kafka: not valid before 13:00:00 UTC"},
-		"full":        {func(s *fixedSource) { s.status.Connections.Open, s.status.Connections.Most = 10, 10 }, "1 thing is wrong serving since 11:59:40 UTC, 20 s ago As many connections are open as may be (10)"},
-		"nearly full": {func(s *fixedSource) { s.status.Connections.Open, s.status.Connections.Most = 95, 100 }, "All well serving since 11:59:40 UTC, 20 s ago Worth a look 95 of 100 connections are open"},
+		"full":        {func(s *fixedSource) { s.status.Connections.Open, s.status.Connections.Most = 10, 10 }, "1 problem serving since 11:59:40 UTC, 20 s ago The limit of 10 connections is reached"},
+		"nearly full": {func(s *fixedSource) { s.status.Connections.Open, s.status.Connections.Most = 95, 100 }, "No problems serving since 11:59:40 UTC, 20 s ago Warnings 95 of 100 connections are open"},
 		"descriptors": {func(s *fixedSource) { s.status.Process.OpenDescriptors, s.status.Process.MostDescriptors = 1000, 1024 }, "1,000 of 1,024 file descriptors are open"},
 		"a client's failure is no alarm": {func(s *fixedSource) {
 			s.failures = []api.Failure{{First: ago(time.Hour), Last: ago(time.Minute), Phase: "first-byte", Reason: "no TLS", Remedy: "use TLS"}}
-		}, "All well serving since 11:59:40 UTC, 20 s ago Worth a look Connections failed in the last 5 minutes, most likely cause: client phase first-byte; 1 kind, the first at 11:00:00 UTC, 1 h ago no TLS → use TLS"},
+		}, "No problems serving since 11:59:40 UTC, 20 s ago Warnings Connections failed in the last 5 minutes, likely cause: client phase first-byte; 1 kind of error, the first at 11:00:00 UTC, 1 h ago no TLS → use TLS"},
 		"a broker's is": {func(s *fixedSource) {
 			s.failures = []api.Failure{{First: ago(time.Hour), Last: ago(time.Minute), Phase: "upstream-tls", Reason: "expired"}}
-		}, "1 thing is wrong serving since 11:59:40 UTC, 20 s ago Connections failed in the last 5 minutes, most likely cause: broker"},
+		}, "1 problem serving since 11:59:40 UTC, 20 s ago Connections failed in the last 5 minutes, likely cause: broker"},
 		"what is known of a cluster is said once": {func(s *fixedSource) {
 			s.clusters[0].Health = "failing"
 			s.failures = []api.Failure{{First: ago(time.Hour), Last: ago(time.Minute), Cluster: "kafka", Phase: "dial", Reason: "refused"}}
-		}, "1 thing is wrong serving since 11:59:40 UTC, 20 s ago Cluster kafka: 0 of 1 address cannot be reached since never"},
+		}, "1 problem serving since 11:59:40 UTC, 20 s ago Cluster kafka: 0 of 1 address cannot be reached since never"},
 		"an old failure": {func(s *fixedSource) {
 			s.failures = []api.Failure{{First: ago(time.Hour), Last: ago(time.Minute * 6), Phase: "upstream-tls", Reason: "expired"}}
-		}, "All well serving since 11:59:40 UTC, 20 s ago Worth a look Now"},
-		"a panic": {func(s *fixedSource) { s.status.Connections.Panics = 1 }, "All well serving since 11:59:40 UTC, 20 s ago Worth a look 1 panic was caught"},
+		}, "No problems serving since 11:59:40 UTC, 20 s ago Warnings Now"},
+		"a panic": {func(s *fixedSource) { s.status.Connections.Panics = 1 }, "No problems serving since 11:59:40 UTC, 20 s ago Warnings 1 panic was caught"},
 	} {
 		source := idleSource()
 		test.change(source)

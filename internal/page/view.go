@@ -116,9 +116,9 @@ func newView(s Source, query api.SessionQuery, mistake error) view {
 	now := status.Now
 	v := view{Status: status, AsOf: moment(now, now), State: state(status)}
 	v.Wrong, v.Notes = verdict(status, clusters, failures)
-	v.Level, v.Verdict = "ok", "All well"
+	v.Level, v.Verdict = "ok", "No problems"
 	if len(v.Wrong) > 0 {
-		v.Level, v.Verdict = "wrong", plural(len(v.Wrong), "thing is wrong", "things are wrong")
+		v.Level, v.Verdict = "wrong", plural(len(v.Wrong), "problem", "problems")
 	}
 	v.Title = v.Verdict + " – kafka-sni-proxy on " + status.Host
 	v.Figures = figures(status)
@@ -171,7 +171,7 @@ func state(s api.Status) []part {
 	if h := s.HandOver; h != nil {
 		change := "Another process is being started, and will take over"
 		if h.From != 0 {
-			change = "Process " + strconv.Itoa(h.From) + " was before this one, and ends its connections"
+			change = "This process has taken over from process " + strconv.Itoa(h.From) + ", which is closing its connections"
 		}
 		all = append(all, part{Text: change + ": since " + since(h.Since, s.Now) + "."})
 	}
@@ -185,7 +185,7 @@ const recent = 5 * time.Minute
 var sides = map[string]string{
 	"first-byte": "client", "handshake": "client", "route": "client",
 	"dial": "broker or network", "upstream-tls": "broker", "cluster": "broker",
-	"request": "an open connection", "response": "an open connection",
+	"request": "client or broker", "response": "client or broker",
 	"rewrite": "proxy", "limit": "proxy's limits",
 }
 
@@ -203,7 +203,7 @@ func verdict(s api.Status, clusters []api.Cluster, failures []api.Failure) (wron
 	}
 	for _, c := range clusters {
 		if c.OtherCluster > 0 {
-			wrong = append(wrong, item("other-cluster "+c.Name, part{Text: "Cluster " + c.Name + ": " + plural(c.OtherCluster, "address has", "addresses have") + " told another cluster's id, and is refused", Href: clusterLink(c.Name)}))
+			wrong = append(wrong, item("other-cluster "+c.Name, part{Text: "Cluster " + c.Name + ": " + plural(c.OtherCluster, "address has", "addresses have") + " the id of another cluster: connections to them are refused", Href: clusterLink(c.Name)}))
 		}
 	}
 	for _, p := range s.Reload.Problems {
@@ -216,21 +216,21 @@ func verdict(s api.Status, clusters []api.Cluster, failures []api.Failure) (wron
 		}
 	}
 	if c := s.Connections; c.Most > 0 && c.Open >= c.Most {
-		wrong = append(wrong, item("full", part{Text: "As many connections are open as may be (" + count(c.Most) + "): more clients are refused", Href: "#process"}, remedy("raise --max-connections, or find out who opens them")))
+		wrong = append(wrong, item("full", part{Text: "The limit of " + count(c.Most) + " connections is reached: new clients are refused", Href: "#process"}, remedy("raise --max-connections, or sort the sessions by client to see who opens them")))
 	} else if c.Most > 0 && c.Open >= c.Most/10*9 {
 		notes = append(notes, item("full", part{Text: count(c.Open) + " of " + count(c.Most) + " connections are open", Href: "#process"}))
 	}
 	if p := s.Process; p.MostDescriptors > 0 && int64(p.OpenDescriptors) >= p.MostDescriptors/10*9 {
 		wrong = append(wrong, item("descriptors", part{Text: count(p.OpenDescriptors) + " of " + count(p.MostDescriptors) + " file descriptors are open", Href: "#process"}, remedy("raise the limit (LimitNOFILE, ulimit -n)")))
 	}
-	for _, side := range []string{"broker or network", "broker", "proxy", "proxy's limits", "client", "an open connection"} {
+	for _, side := range []string{"broker or network", "broker", "proxy", "proxy's limits", "client", "client or broker"} {
 		of := failures
 		if strings.HasPrefix(side, "broker") {
 			of = slices.DeleteFunc(slices.Clone(failures), func(f api.Failure) bool { return told[f.Cluster] })
 		}
 		if r, ok := failuresOf(side, of, now); !ok {
 			continue
-		} else if side == "client" || side == "an open connection" {
+		} else if side == "client" || side == "client or broker" {
 			notes = append(notes, r)
 		} else {
 			wrong = append(wrong, r)
@@ -240,6 +240,10 @@ func verdict(s api.Status, clusters []api.Cluster, failures []api.Failure) (wron
 		notes = append(notes, stalls(c)...)
 	}
 	for i, text := range s.Warnings {
+		isTold := func(c api.Certificate) bool { return c.Warning != "" && strings.Contains(text, c.File+" expires on ") }
+		if slices.ContainsFunc(s.Certificates, isTold) {
+			continue
+		}
 		notes = append(notes, item("warning "+strconv.Itoa(i), part{Text: text}))
 	}
 	if s.Connections.Panics > 0 {
@@ -250,11 +254,22 @@ func verdict(s api.Status, clusters []api.Cluster, failures []api.Failure) (wron
 
 func isWrong(c api.Cluster) bool { return c.Health == "down" || c.Health == "failing" }
 
+// addresses are the brokers of a cluster, and those upstreams that are no known broker.
+func addresses(c api.Cluster) []api.Broker {
+	known := map[string]bool{}
+	for _, b := range c.Brokers {
+		if b.Node != nil {
+			known[b.Address] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(c.Brokers), func(b api.Broker) bool { return b.Node == nil && known[b.Address] })
+}
+
 func clusterProblem(c api.Cluster, now time.Time) row {
 	text := "Cluster " + c.Name + " is down: none of its addresses can be reached"
 	var worst api.Broker
-	down := 0
-	for _, b := range c.Brokers {
+	down, all := 0, addresses(c)
+	for _, b := range all {
 		if b.Health == "down" {
 			down++
 			if b.LastError != "" && b.LastErrorAt.After(worst.LastErrorAt) {
@@ -263,7 +278,7 @@ func clusterProblem(c api.Cluster, now time.Time) row {
 		}
 	}
 	if c.Health == "failing" {
-		text = "Cluster " + c.Name + ": " + count(down) + " of " + plural(len(c.Brokers), "address", "addresses") + " cannot be reached"
+		text = "Cluster " + c.Name + ": " + count(down) + " of " + plural(len(all), "address", "addresses") + " cannot be reached"
 	}
 	example := ""
 	if worst.LastError != "" {
@@ -297,19 +312,19 @@ func failuresOf(side string, failures []api.Failure, now time.Time) (row, bool) 
 		return row{}, false
 	}
 	slices.Sort(phases)
-	return item("failures "+side, part{Text: "Connections failed in the last 5 minutes, most likely cause: " + side, Href: "#failures"},
-		part{Text: "phase " + strings.Join(phases, ", ") + "; " + plural(kinds, "kind", "kinds") + ", the first at " + since(first, now)}, line(last.Reason), remedy(last.Remedy)), true
+	return item("failures "+side, part{Text: "Connections failed in the last 5 minutes, likely cause: " + side, Href: "#failures"},
+		part{Text: "phase " + strings.Join(phases, ", ") + "; " + plural(kinds, "kind of error", "kinds of error") + ", the first at " + since(first, now)}, line(last.Reason), remedy(last.Remedy)), true
 }
 
 // certificateProblem says what is wrong with a certificate; empty: nothing.
 func certificateProblem(c api.Certificate, now time.Time) string {
 	switch {
 	case now.After(c.NotAfter):
-		return "ended " + since(c.NotAfter, now)
+		return "expired " + since(c.NotAfter, now)
 	case now.Before(c.NotBefore):
 		return "not valid before " + moment(c.NotBefore, now)
 	case c.Warning != "":
-		return "ends " + moment(c.NotAfter, now) + ", in " + length(c.NotAfter.Sub(now).Seconds())
+		return "expires " + moment(c.NotAfter, now) + ", in " + length(c.NotAfter.Sub(now).Seconds())
 	}
 	return ""
 }
@@ -317,7 +332,7 @@ func certificateProblem(c api.Certificate, now time.Time) string {
 func figures(s api.Status) []fact {
 	most := "no limit"
 	if s.Connections.Most > 0 {
-		most = "of " + count(s.Connections.Most) + " at the most"
+		most = "limit " + count(s.Connections.Most)
 	}
 	requests, in, out, failed, opened := "–", "–", "–", "–", "–"
 	var taken, added *api.Quantiles
@@ -328,13 +343,13 @@ func figures(s api.Status) []fact {
 	}
 	return []fact{
 		{"connections", "Connections", []part{{Text: count(s.Connections.Open)}, small(most), small(opened)}},
-		{"requests", "Requests", []part{{Text: requests}, small(count(s.Connections.InFlight) + " without response yet")}},
+		{"requests", "Requests", []part{{Text: requests}, small(count(s.Connections.InFlight) + " in flight")}},
 		{"in", "To brokers", []part{{Text: in}, small(size(float64(s.Traffic.RequestBytes)) + " since the start")}},
 		{"out", "To clients", []part{{Text: out}, small(size(float64(s.Traffic.ResponseBytes)) + " since the start")}},
-		{"latency", "Latency, to broker and back", quantiles(taken)},
+		{"latency", "Latency, broker and back", quantiles(taken)},
 		{"added", "Added by the proxy", quantiles(added)},
 		{"failed", "Failed connections", []part{{Text: failed}, small(count(sum(s.Connections.Failed)) + " since the start")}},
-		{"up", "Up for", []part{{Text: length(s.Now.Sub(s.Started).Seconds())}, small("since " + moment(s.Started, s.Now))}},
+		{"up", "Uptime", []part{{Text: length(s.Now.Sub(s.Started).Seconds())}, small("since " + moment(s.Started, s.Now))}},
 	}
 }
 
@@ -342,7 +357,7 @@ func quantiles(q *api.Quantiles) []part {
 	if q == nil {
 		return []part{{Text: "–"}, small("no requests")}
 	}
-	return []part{{Text: latency(q.P50)}, small("half of requests"), small("99 %: " + latency(q.P99))}
+	return []part{{Text: latency(q.P50)}, small("p50"), small("p99 " + latency(q.P99))}
 }
 
 func clusterLink(name string) string { return "#cluster-" + url.PathEscape(name) }
@@ -362,8 +377,8 @@ func sessionsLink(q api.SessionQuery) string {
 }
 
 func clusterRow(c api.Cluster, now time.Time) row {
-	reached, tried := 0, 0
-	for _, b := range c.Brokers {
+	reached, tried, all := 0, 0, addresses(c)
+	for _, b := range all {
 		if b.Health == "ok" {
 			reached++
 		}
@@ -372,7 +387,7 @@ func clusterRow(c api.Cluster, now time.Time) row {
 		}
 	}
 	untried := ""
-	if n := len(c.Brokers) - tried; n > 0 {
+	if n := len(all) - tried; n > 0 {
 		untried = count(n) + " not tried yet"
 	}
 	return row{c.Name, []cell{
@@ -404,24 +419,24 @@ func clusterDetail(c api.Cluster, now time.Time, clusters int) clusterView {
 		Name: c.Name,
 		Open: clusters <= 3 || isWrong(c),
 	}
-	tls := "none: plaintext"
+	tls := "none (plaintext)"
 	if c.TLS {
 		tls = "yes"
 	}
 	v.Facts = []fact{
-		{"id", "Cluster id", []part{{Text: cmp.Or(c.ID, "not told yet")}}},
-		{"bootstrap", "Clients begin at", []part{{Text: c.Bootstrap}}},
+		{"id", "Cluster id", []part{{Text: cmp.Or(c.ID, "not known yet")}}},
+		{"bootstrap", "Bootstrap for clients", []part{{Text: c.Bootstrap}}},
 		{"upstreams", "Upstreams", []part{{Text: strings.Join(c.Upstreams, ", ")}}},
 		{"tls", "TLS to brokers", []part{{Text: tls}}},
-		{"via", "Reached by way of", []part{{Text: cmp.Or(c.Via, "nothing in between")}}},
+		{"via", "Path to brokers", []part{{Text: cmp.Or(c.Via, "direct")}}},
 		{"failed", "Failed connections", []part{{Text: counts(c.Failed)}}},
-		{"refused", "Refused by the cluster's limit", []part{{Text: count(c.Refused)}}},
+		{"refused", "Refused by the cluster's connection limit", []part{{Text: count(c.Refused)}}},
 		{"throttled", "Throttled by brokers", []part{{Text: count(c.Traffic.Throttled) + " responses"}}},
-		{"rewritten", "Rewritten", []part{{Text: count(c.Traffic.Rewritten) + " responses"}}},
-		{"provisional", "Asked for a broker not known yet", []part{{Text: count(c.Provisional)}}},
-		{"queries", "The proxy's own questions", []part{{Text: count(c.Queries.Answered) + " answered, " + count(c.Queries.Failed) + " failed"}}},
+		{"rewritten", "Rewritten by the proxy", []part{{Text: count(c.Traffic.Rewritten) + " responses"}}},
+		{"provisional", "Connections to a broker not known yet", []part{{Text: count(c.Provisional)}}},
+		{"queries", "Requests of the proxy itself", []part{{Text: count(c.Queries.Answered) + " answered, " + count(c.Queries.Failed) + " failed"}}},
 	}
-	brokers := slices.Clone(c.Brokers)
+	brokers := addresses(c)
 	slices.SortStableFunc(brokers, func(a, b api.Broker) int { return brokerRank(a) - brokerRank(b) })
 	if most := brokersShown(clusters); len(brokers) > most {
 		v.Brokers.More = "The first " + count(most) + " of " + count(len(brokers)) + ", those that are down first. All: /api/v1/clusters"
@@ -450,7 +465,7 @@ func brokerRow(b api.Broker, now time.Time) row {
 	}
 	known := ""
 	if !b.Confirmed && b.Node != nil {
-		known = "known by a file only"
+		known = "only in the routes file so far"
 	}
 	dial, dialled := "–", ""
 	if !b.LastDial.IsZero() {
@@ -494,7 +509,7 @@ func failureList(failures []api.Failure, now time.Time) (t table) {
 		key := f.First.UTC().Format("20060102150405.000") + " " + f.Phase + " " + f.Reason
 		t.Rows = append(t.Rows, item(key,
 			part{Text: since(f.Last, now), Class: "strong"}, part{Text: times, Class: "strong"}, part{Text: "phase " + f.Phase, Class: "tag"},
-			part{Text: "cause most likely: " + cmp.Or(sides[f.Phase], "unknown"), Class: "tag"}, small(first),
+			part{Text: "likely cause: " + cmp.Or(sides[f.Phase], "unknown"), Class: "tag"}, small(first),
 			line(f.Reason), remedy(f.Remedy), part{Text: "client " + f.Client + where, Class: "line dim"}))
 	}
 	return t
@@ -614,9 +629,9 @@ func stalled(s api.Session) string {
 }
 
 func sessionRow(s api.Session) row {
-	broker := ""
+	broker, address := s.Broker, ""
 	if s.Node != nil {
-		broker = "broker " + strconv.Itoa(int(*s.Node))
+		broker, address = "broker "+strconv.Itoa(int(*s.Node)), s.Broker
 	}
 	provisional := ""
 	if s.Provisional {
@@ -631,7 +646,7 @@ func sessionRow(s api.Session) row {
 		parts(part{Text: s.Software}, part{Text: s.SoftwareVersion}),
 		parts(part{Text: s.SNI}, small(s.Listener), small(s.TLS)),
 		plain(s.Cluster),
-		parts(part{Text: broker}, small(s.Broker), small(provisional)),
+		parts(part{Text: broker}, small(address), small(provisional)),
 		parts(part{Text: s.State}, small(stalled(s))),
 		number(length(s.Age)),
 		number(length(s.Idle)),
@@ -644,14 +659,14 @@ func sessionRow(s api.Session) row {
 }
 
 func listenerRow(l api.Listener) row {
-	encryption := "none: plaintext"
+	encryption := "none (plaintext)"
 	if l.TLS {
 		encryption = "TLS"
 	}
 	if l.MTLS {
-		encryption = "TLS, clients show certificates"
+		encryption = "mutual TLS"
 	}
-	mode := "by server name"
+	mode := "by server name (SNI)"
 	ports := ""
 	if l.Mode == "ports" {
 		mode, ports = "a port for each broker", l.BrokerPorts
@@ -664,7 +679,7 @@ func listenerRow(l api.Listener) row {
 }
 
 // certificateUses are the words for api.Certificate.Use.
-var certificateUses = map[string]string{"listener": "shown to clients", "upstream": "shown to brokers", "client-authority": "checks clients", "admin": "shown at the admin port"}
+var certificateUses = map[string]string{"listener": "shown to clients", "upstream": "shown to brokers", "client-authority": "verifies clients", "admin": "admin port"}
 
 func certificateRow(c api.Certificate, now time.Time) row {
 	problem := certificateProblem(c, now)
@@ -673,7 +688,7 @@ func certificateRow(c api.Certificate, now time.Time) row {
 		state = part{Text: "renew", Class: "health failing"}
 	}
 	if now.After(c.NotAfter) {
-		state = part{Text: "ended", Class: "health down"}
+		state = part{Text: "expired", Class: "health down"}
 	}
 	left := "in " + length(c.NotAfter.Sub(now).Seconds())
 	if now.After(c.NotAfter) {
@@ -691,9 +706,9 @@ func certificateRow(c api.Certificate, now time.Time) row {
 
 func reloadFacts(s api.Status) []fact {
 	return []fact{
-		{"configuration", "Configuration", []part{{Text: cmp.Or(s.Configuration, "flags and variables alone")}}},
-		{"good", "All files were good", []part{{Text: since(s.Reload.LastGood, s.Now)}}},
-		{"readings", "Readings", []part{{Text: count(s.Reload.Changed) + " brought something new, " + count(s.Reload.Failed) + " met a file that cannot be used"}}},
+		{"configuration", "Configuration", []part{{Text: cmp.Or(s.Configuration, "flags and environment variables only")}}},
+		{"good", "Last time without errors", []part{{Text: since(s.Reload.LastGood, s.Now)}}},
+		{"readings", "Reloads", []part{{Text: count(s.Reload.Changed) + " with changes, " + count(s.Reload.Failed) + " with errors"}}},
 	}
 }
 
@@ -709,7 +724,7 @@ func events(all []api.ReloadEvent, now time.Time) (t table) {
 	for _, e := range all {
 		why := "a file changed"
 		if e.Asked {
-			why = "asked for (SIGHUP)"
+			why = "SIGHUP"
 		}
 		t.Rows = append(t.Rows, row{e.Time.UTC().Format("20060102150405.000"), []cell{
 			plain(since(e.Time, now)), plain(why), plain(orNone(strings.Join(e.Changed, ", "))), plain(orNone(strings.Join(e.Failed, ", "))),
@@ -728,13 +743,13 @@ func processFacts(s api.Status) []fact {
 		{"version", "Version", []part{{Text: s.Version}, {Text: s.Go}}},
 		{"pid", "Process", []part{{Text: strconv.Itoa(s.PID)}, {Text: "on " + s.Host}}},
 		{"memory", "Memory", []part{{Text: size(float64(p.ResidentBytes))}}},
-		{"cpu", "Processor time", []part{{Text: length(p.CPUSeconds)}}},
+		{"cpu", "CPU time", []part{{Text: length(p.CPUSeconds)}}},
 		{"descriptors", "File descriptors", []part{{Text: descriptors}}},
 		{"goroutines", "Goroutines", []part{{Text: count(p.Goroutines)}}},
 		{"accepted", "Connections accepted", []part{{Text: count(c.Accepted)}}},
-		{"accept-errors", "Could not be accepted", []part{{Text: count(c.AcceptErrors)}}},
-		{"refused", "Refused by a limit", []part{{Text: counts(c.Refused)}}},
-		{"retired", "Ended in good order", []part{{Text: counts(c.Retired)}}},
+		{"accept-errors", "Accept errors", []part{{Text: count(c.AcceptErrors)}}},
+		{"refused", "Refused, by limit", []part{{Text: counts(c.Refused)}}},
+		{"retired", "Closed by the proxy, by reason", []part{{Text: counts(c.Retired)}}},
 		{"failed", "Failed, by phase", []part{{Text: counts(c.Failed)}}},
 		{"panics", "Panics", []part{{Text: count(c.Panics)}}},
 	}

@@ -12,7 +12,7 @@ const $ = (selector, within = document) => within.querySelector(selector);
 
 const group = (digits) => digits.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
 const count = (n) => group(String(n || 0));
-const decimal = (x) => Math.abs(x) < 9.95 ? (Math.floor(x * 10 + 0.5) / 10).toFixed(1) : count(Math.floor(x + 0.5));
+const decimal = (x) => x === 0 ? "0" : Math.abs(x) < 9.95 ? (Math.floor(x * 10 + 0.5) / 10).toFixed(1) : count(Math.floor(x + 0.5));
 function size(bytes) {
 	const units = ["B", "kB", "MB", "GB", "TB", "PB"];
 	let i = 0;
@@ -63,7 +63,7 @@ function state(s) {
 	if (s.state === "leaving") all.push(text("Another process accepts new clients now; " + left));
 	const h = s.hand_over;
 	if (h) {
-		const change = h.from ? "Process " + h.from + " was before this one, and ends its connections" : "Another process is being started, and will take over";
+		const change = h.from ? "This process has taken over from process " + h.from + ", which is closing its connections" : "Another process is being started, and will take over";
 		all.push(text(change + ": since " + since(h.since, s.now) + "."));
 	}
 	return all;
@@ -73,7 +73,7 @@ const RECENT = 5 * 60;
 const SIDES = {
 	"first-byte": "client", handshake: "client", route: "client",
 	dial: "broker or network", "upstream-tls": "broker", cluster: "broker",
-	request: "an open connection", response: "an open connection",
+	request: "client or broker", response: "client or broker",
 	rewrite: "proxy", limit: "proxy's limits",
 };
 
@@ -85,7 +85,7 @@ function verdict(s, clusters, failures) {
 	}
 	for (const c of clusters) {
 		if (c.other_cluster_addresses > 0) {
-			wrong.push(item("other-cluster " + c.name, text("Cluster " + c.name + ": " + plural(c.other_cluster_addresses, "address has", "addresses have") + " told another cluster's id, and is refused", "", clusterLink(c.name))));
+			wrong.push(item("other-cluster " + c.name, text("Cluster " + c.name + ": " + plural(c.other_cluster_addresses, "address has", "addresses have") + " the id of another cluster: connections to them are refused", "", clusterLink(c.name))));
 		}
 	}
 	for (const p of s.reload.problems || []) {
@@ -98,7 +98,7 @@ function verdict(s, clusters, failures) {
 	}
 	const { open, most } = s.connections;
 	if (most > 0 && open >= most) {
-		wrong.push(item("full", text("As many connections are open as may be (" + count(most) + "): more clients are refused", "", "#process"), remedy("raise --max-connections, or find out who opens them")));
+		wrong.push(item("full", text("The limit of " + count(most) + " connections is reached: new clients are refused", "", "#process"), remedy("raise --max-connections, or sort the sessions by client to see who opens them")));
 	} else if (most > 0 && open >= Math.floor(most / 10) * 9) {
 		notes.push(item("full", text(count(open) + " of " + count(most) + " connections are open", "", "#process")));
 	}
@@ -106,12 +106,15 @@ function verdict(s, clusters, failures) {
 	if (p.most_descriptors > 0 && p.open_descriptors >= Math.floor(p.most_descriptors / 10) * 9) {
 		wrong.push(item("descriptors", text(count(p.open_descriptors) + " of " + count(p.most_descriptors) + " file descriptors are open", "", "#process"), remedy("raise the limit (LimitNOFILE, ulimit -n)")));
 	}
-	for (const side of ["broker or network", "broker", "proxy", "proxy's limits", "client", "an open connection"]) {
+	for (const side of ["broker or network", "broker", "proxy", "proxy's limits", "client", "client or broker"]) {
 		const row = failuresOf(side, side.startsWith("broker") ? failures.filter((f) => !told.has(f.cluster)) : failures, now);
-		if (row) (side === "client" || side === "an open connection" ? notes : wrong).push(row);
+		if (row) (side === "client" || side === "client or broker" ? notes : wrong).push(row);
 	}
 	for (const c of clusters) notes.push(...stalls(c));
-	(s.warnings || []).forEach((w, i) => notes.push(item("warning " + i, text(w))));
+	(s.warnings || []).forEach((w, i) => {
+		const isTold = (s.certificates || []).some((c) => c.warning && w.includes(c.file + " expires on "));
+		if (!isTold) notes.push(item("warning " + i, text(w)));
+	});
 	if (s.connections.panics > 0) {
 		notes.push(item("panics", text(plural(s.connections.panics, "panic was", "panics were") + " caught since the start: a bug of the proxy. Please report the log's line.")));
 	}
@@ -120,8 +123,14 @@ function verdict(s, clusters, failures) {
 
 const isWrong = (c) => c.health === "down" || c.health === "failing";
 
+// addresses are the brokers of a cluster, and those upstreams that are no known broker.
+function addresses(c) {
+	const all = c.brokers || [], known = new Set(all.filter((b) => isNode(b.node)).map((b) => b.address));
+	return all.filter((b) => isNode(b.node) || !known.has(b.address));
+}
+
 function clusterProblem(c, now) {
-	const brokers = c.brokers || [], down = brokers.filter((b) => b.health === "down");
+	const brokers = addresses(c), down = brokers.filter((b) => b.health === "down");
 	let worst;
 	for (const b of down) if (b.last_error && (!worst || Date.parse(b.last_error_at) > Date.parse(worst.last_error_at))) worst = b;
 	const what = c.health === "failing"
@@ -136,33 +145,33 @@ function failuresOf(side, failures, now) {
 	if (of.length === 0) return null;
 	const phases = [...new Set(of.map((f) => f.phase))].sort();
 	const first = of.reduce((t, f) => Date.parse(f.first) < Date.parse(t) ? f.first : t, now);
-	return item("failures " + side, text("Connections failed in the last 5 minutes, most likely cause: " + side, "", "#failures"),
-		text("phase " + phases.join(", ") + "; " + plural(of.length, "kind", "kinds") + ", the first at " + since(first, now)), line(of[0].reason), remedy(of[0].remedy));
+	return item("failures " + side, text("Connections failed in the last 5 minutes, likely cause: " + side, "", "#failures"),
+		text("phase " + phases.join(", ") + "; " + plural(of.length, "kind of error", "kinds of error") + ", the first at " + since(first, now)), line(of[0].reason), remedy(of[0].remedy));
 }
 
 function certificateProblem(c, now) {
-	if (seconds(c.not_after, now) > 0) return "ended " + since(c.not_after, now);
+	if (seconds(c.not_after, now) > 0) return "expired " + since(c.not_after, now);
 	if (seconds(c.not_before, now) < 0) return "not valid before " + moment(c.not_before, now);
-	return c.warning ? "ends " + moment(c.not_after, now) + ", in " + length(-seconds(c.not_after, now)) : "";
+	return c.warning ? "expires " + moment(c.not_after, now) + ", in " + length(-seconds(c.not_after, now)) : "";
 }
 
 function figures(s) {
 	const r = s.rates;
 	const rate = (f) => r ? f(r) : "–";
 	return [
-		["connections", "Connections", text(count(s.connections.open)), small(s.connections.most > 0 ? "of " + count(s.connections.most) + " at the most" : "no limit"), small(rate((r) => decimal(r.connections_per_second) + " new /s"))],
-		["requests", "Requests", text(rate((r) => decimal(r.requests_per_second) + " /s")), small(count(s.connections.in_flight) + " without response yet")],
+		["connections", "Connections", text(count(s.connections.open)), small(s.connections.most > 0 ? "limit " + count(s.connections.most) : "no limit"), small(rate((r) => decimal(r.connections_per_second) + " new /s"))],
+		["requests", "Requests", text(rate((r) => decimal(r.requests_per_second) + " /s")), small(count(s.connections.in_flight) + " in flight")],
 		["in", "To brokers", text(rate((r) => size(r.request_bytes_per_second) + "/s")), small(size(s.traffic.request_bytes) + " since the start")],
 		["out", "To clients", text(rate((r) => size(r.response_bytes_per_second) + "/s")), small(size(s.traffic.response_bytes) + " since the start")],
-		["latency", "Latency, to broker and back", ...quantiles(r && r.latency)],
+		["latency", "Latency, broker and back", ...quantiles(r && r.latency)],
 		["added", "Added by the proxy", ...quantiles(r && r.added)],
 		["failed", "Failed connections", text(rate((r) => decimal(r.failures_per_second) + " /s")), small(count(sum(s.connections.failed)) + " since the start")],
-		["up", "Up for", text(length(seconds(s.started, s.now))), small("since " + moment(s.started, s.now))],
+		["up", "Uptime", text(length(seconds(s.started, s.now))), small("since " + moment(s.started, s.now))],
 	];
 }
 
 const quantiles = (q) => q
-	? [text(latency(q.p50)), small("half of requests"), small("99 %: " + latency(q.p99))]
+	? [text(latency(q.p50)), small("p50"), small("p99 " + latency(q.p99))]
 	: [text("–"), small("no requests")];
 
 // Go's url.PathEscape leaves some of what encodeURIComponent escapes.
@@ -180,7 +189,7 @@ function sessionsLink(query) {
 }
 
 function clusterRow(c, now) {
-	const brokers = c.brokers || [];
+	const brokers = addresses(c);
 	const reached = brokers.filter((b) => b.health === "ok").length;
 	const untried = brokers.filter((b) => b.health === "unknown").length;
 	return { Key: c.name, Cells: [
@@ -198,21 +207,21 @@ function clusterRow(c, now) {
 
 function clusterDetail(c, now, clusters) {
 	const most = Math.max(5, Math.min(50, Math.floor(MAX_BROKERS / Math.max(1, clusters))));
-	const all = c.brokers || [];
+	const all = addresses(c);
 	const brokers = [...all.filter((b) => b.health === "down"), ...all.filter((b) => b.health !== "down")];
 	return {
 		facts: [
-			["id", "Cluster id", text(c.id || "not told yet")],
-			["bootstrap", "Clients begin at", text(c.bootstrap)],
+			["id", "Cluster id", text(c.id || "not known yet")],
+			["bootstrap", "Bootstrap for clients", text(c.bootstrap)],
 			["upstreams", "Upstreams", text(join(c.upstreams))],
-			["tls", "TLS to brokers", text(c.tls ? "yes" : "none: plaintext")],
-			["via", "Reached by way of", text(c.via || "nothing in between")],
+			["tls", "TLS to brokers", text(c.tls ? "yes" : "none (plaintext)")],
+			["via", "Path to brokers", text(c.via || "direct")],
 			["failed", "Failed connections", text(counts(c.failed))],
-			["refused", "Refused by the cluster's limit", text(count(c.refused))],
+			["refused", "Refused by the cluster's connection limit", text(count(c.refused))],
 			["throttled", "Throttled by brokers", text(count(c.traffic.throttled) + " responses")],
-			["rewritten", "Rewritten", text(count(c.traffic.rewritten) + " responses")],
-			["provisional", "Asked for a broker not known yet", text(count(c.provisional))],
-			["queries", "The proxy's own questions", text(count(c.queries.answered) + " answered, " + count(c.queries.failed) + " failed")],
+			["rewritten", "Rewritten by the proxy", text(count(c.traffic.rewritten) + " responses")],
+			["provisional", "Connections to a broker not known yet", text(count(c.provisional))],
+			["queries", "Requests of the proxy itself", text(count(c.queries.answered) + " answered, " + count(c.queries.failed) + " failed")],
 		],
 		brokers: brokers.slice(0, most).map((b) => brokerRow(b, now)),
 		more: brokers.length > most ? "The first " + count(most) + " of " + count(brokers.length) + ", those that are down first. All: /api/v1/clusters" : "",
@@ -229,7 +238,7 @@ function brokerRow(b, now) {
 		? wide(text(b.last_error), small(since(b.last_error_at, now)), remedy(b.remedy))
 		: wide(text("none"));
 	return { Key: who + " " + b.address, Cells: [
-		parts(text(who), small(b.name), small(!b.confirmed && isNode(b.node) ? "known by a file only" : "")),
+		parts(text(who), small(b.name), small(!b.confirmed && isNode(b.node) ? "only in the routes file so far" : "")),
 		healthCell(b.health, b.since, now),
 		plain(b.address),
 		numbers(text(count(b.connections), "", sessionsLink({ broker: b.address }))),
@@ -245,7 +254,7 @@ function failureRow(f, now) {
 	const several = f.count > 1;
 	return item(stamp(f.first).slice(0, 18) + " " + f.phase + " " + f.reason,
 		text(since(f.last, now), "strong"), text(several && count(f.count) + " times", "strong"), text("phase " + f.phase, "tag"),
-		text("cause most likely: " + (SIDES[f.phase] || "unknown"), "tag"), small(several && "first " + since(f.first, now)),
+		text("likely cause: " + (SIDES[f.phase] || "unknown"), "tag"), small(several && "first " + since(f.first, now)),
 		line(f.reason), remedy(f.remedy), text("client " + f.client + where, "line dim"));
 }
 
@@ -276,7 +285,7 @@ function sessionRow(s) {
 		parts(text(s.software), text(s.software_version)),
 		parts(text(s.sni), small(s.listener), small(s.tls)),
 		plain(s.cluster),
-		parts(text(isNode(s.node) ? "broker " + s.node : ""), small(s.broker), small(s.provisional && "broker not known yet")),
+		parts(text(isNode(s.node) ? "broker " + s.node : s.broker), small(isNode(s.node) && s.broker), small(s.provisional && "broker not known yet")),
 		parts(text(s.state), small(stalled(s))),
 		number(length(s.age_seconds)),
 		number(length(s.idle_seconds)),
@@ -291,18 +300,18 @@ function sessionRow(s) {
 function listenerRow(l) {
 	const ports = l.mode === "ports";
 	return { Key: l.name, Cells: [
-		plain(l.name), plain(l.address), parts(text(ports ? "a port for each broker" : "by server name"), small(ports && l.broker_ports)),
-		plain(l.mtls ? "TLS, clients show certificates" : l.tls ? "TLS" : "none: plaintext"),
+		plain(l.name), plain(l.address), parts(text(ports ? "a port for each broker" : "by server name (SNI)"), small(ports && l.broker_ports)),
+		plain(l.mtls ? "mutual TLS" : l.tls ? "TLS" : "none (plaintext)"),
 		wide(text(join(l.clusters))), wide(text(join(l.bootstrap))),
 		numbers(text(count(l.connections), "", sessionsLink({ listener: l.name }))),
 	] };
 }
 
-const USES = { listener: "shown to clients", upstream: "shown to brokers", "client-authority": "checks clients", admin: "shown at the admin port" };
+const USES = { listener: "shown to clients", upstream: "shown to brokers", "client-authority": "verifies clients", admin: "admin port" };
 
 function certificateRow(c, now) {
 	const left = -seconds(c.not_after, now);
-	const state = left < 0 ? text("ended", "health down") : certificateProblem(c, now) ? text("renew", "health failing") : health("ok");
+	const state = left < 0 ? text("expired", "health down") : certificateProblem(c, now) ? text("renew", "health failing") : health("ok");
 	return { Key: c.use + " " + c.of + " " + c.fingerprint, Cells: [
 		parts(text(c.of), small(USES[c.use] || c.use)),
 		parts(state, text(date(c.not_after)), small(left < 0 ? length(-left) + " ago" : "in " + length(left)), small(c.warning)),
@@ -314,15 +323,15 @@ function certificateRow(c, now) {
 }
 
 const reloadFacts = (s) => [
-	["configuration", "Configuration", text(s.configuration || "flags and variables alone")],
-	["good", "All files were good", text(since(s.reload.last_good, s.now))],
-	["readings", "Readings", text(count(s.reload.changed) + " brought something new, " + count(s.reload.failed) + " met a file that cannot be used")],
+	["configuration", "Configuration", text(s.configuration || "flags and environment variables only")],
+	["good", "Last time without errors", text(since(s.reload.last_good, s.now))],
+	["readings", "Reloads", text(count(s.reload.changed) + " with changes, " + count(s.reload.failed) + " with errors")],
 ];
 
 const problemRow = (p, now) => ({ Key: p.setting, Cells: [plain(p.setting), plain(join(p.files)), plain(since(p.since, now)), wide(text(p.error))] });
 
 const eventRow = (e, now) => ({ Key: stamp(e.time).slice(0, 18), Cells: [
-	plain(since(e.time, now)), plain(e.asked ? "asked for (SIGHUP)" : "a file changed"), plain(join(e.changed) || "none"), plain(join(e.failed) || "none"),
+	plain(since(e.time, now)), plain(e.asked ? "SIGHUP" : "a file changed"), plain(join(e.changed) || "none"), plain(join(e.failed) || "none"),
 ] });
 
 function processFacts(s) {
@@ -331,13 +340,13 @@ function processFacts(s) {
 		["version", "Version", text(s.version), text(s.go)],
 		["pid", "Process", text(String(s.pid)), text("on " + s.host)],
 		["memory", "Memory", text(size(p.resident_bytes || 0))],
-		["cpu", "Processor time", text(length(p.cpu_seconds || 0))],
+		["cpu", "CPU time", text(length(p.cpu_seconds || 0))],
 		["descriptors", "File descriptors", text(count(p.open_descriptors) + (p.most_descriptors > 0 ? " of " + count(p.most_descriptors) : ""))],
 		["goroutines", "Goroutines", text(count(p.goroutines))],
 		["accepted", "Connections accepted", text(count(c.accepted))],
-		["accept-errors", "Could not be accepted", text(count(c.accept_errors))],
-		["refused", "Refused by a limit", text(counts(c.refused))],
-		["retired", "Ended in good order", text(counts(c.retired))],
+		["accept-errors", "Accept errors", text(count(c.accept_errors))],
+		["refused", "Refused, by limit", text(counts(c.refused))],
+		["retired", "Closed by the proxy, by reason", text(counts(c.retired))],
 		["failed", "Failed, by phase", text(counts(c.failed))],
 		["panics", "Panics", text(count(c.panics))],
 	];
@@ -439,7 +448,7 @@ function show(s, clusters, failures) {
 	setText($("[data-text=asof]"), moment(now, now));
 	fillParts($("[data-parts=state]"), state(s));
 	const { wrong, notes } = verdict(s, clusters, failures);
-	const title = wrong.length ? plural(wrong.length, "thing is wrong", "things are wrong") : "All well";
+	const title = wrong.length ? plural(wrong.length, "problem", "problems") : "No problems";
 	$("#verdict").className = wrong.length ? "wrong" : "ok";
 	setText($("[data-text=verdict]"), title);
 	if (document.title !== title + " – kafka-sni-proxy on " + s.host) document.title = title + " – kafka-sni-proxy on " + s.host;
@@ -586,7 +595,7 @@ const bytes = (x) => size(x) + "/s";
 const PLOTS = [
 	{ write: bytes, top: 1000, lines: [["request_bytes", "to brokers"], ["response_bytes", "to clients"]] },
 	{ write: rate, top: 1, lines: [["requests", "requests"]] },
-	{ write: latency, top: 0.001, lines: [["latency_p50", "half"], ["latency_p99", "99 %"], ["added_p50", "added by the proxy, half"], ["added_p99", "added by the proxy, 99 %"]] },
+	{ write: latency, top: 0.001, lines: [["latency_p50", "p50"], ["latency_p99", "p99"], ["added_p50", "added by the proxy, p50"], ["added_p99", "added by the proxy, p99"]] },
 	{ write: (x) => decimal(x).replace(/\.0$/, ""), top: 4, lines: [["connections", "open"], ["in_flight", "requests in flight"]] },
 	{ write: rate, top: 1, lines: [["opened", "new"], ["failed", "failed"]] },
 ];
@@ -645,7 +654,7 @@ function showLegend(spec, legend, data, at) {
 			said = isNode(values[at]) ? spec.write(values[at]) + " at " + hour(data[0][at]) : "no value at " + hour(data[0][at]);
 		} else {
 			const known = values.filter(isNode);
-			if (known.length) said = spec.write(known.at(-1)) + ", at the most " + spec.write(known.reduce((a, b) => Math.max(a, b)));
+			if (known.length) said = spec.write(known.at(-1)) + ", max " + spec.write(known.reduce((a, b) => Math.max(a, b)));
 		}
 		setText(legend.children[n].lastElementChild, said);
 	});
@@ -684,7 +693,8 @@ async function ask(what) {
 	const response = await fetch(location.origin + "/api/v1/" + what, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
 	if (response.ok) return response.json();
 	const answer = await response.json().catch(() => ({}));
-	const error = new Error(response.status === 401 || response.status === 403 ? "it wants to know who you are: load the page again" : "it answered with status " + response.status);
+	const error = new Error(response.status === 401 || response.status === 403 ? "a login is needed: reload the page" : "status " + response.status);
+	error.answered = true;
 	if (response.status === 400 || response.status === 404) error.mistake = answer.error;
 	throw error;
 }
@@ -730,8 +740,8 @@ function answered(at) {
 function noAnswer(error) {
 	failed++;
 	silentSince = silentSince || new Date().toISOString();
-	const why = error.message.startsWith("it ") ? " (" + error.message + ")" : "";
-	setText($("#silence"), "The proxy has not answered since " + moment(silentSince, silentSince) + why + ". What is shown is of " + moment(lastAnswer, lastAnswer) + ". It is asked again and again.");
+	const why = error.answered ? " (" + error.message + ")" : "";
+	setText($("#silence"), "The proxy has not answered since " + moment(silentSince, silentSince) + why + ". The values below are of " + moment(lastAnswer, lastAnswer) + ". Trying again.");
 	$("#silence").hidden = false;
 	document.body.classList.add("silent");
 }

@@ -35,9 +35,9 @@ STRESS_COUNTS := internal/tlswire:200 internal/cluster:200 internal/session:200 
 	internal/route:100 internal/kafka:8 internal/admin:10 internal/reload:60 internal/dial:20 cmd/kafka-sni-proxy:3
 STRESS ?= $(shell git rev-list --count HEAD 2>/dev/null || echo 0)
 
-browser: ## try the status page in Chromium, with axe (needs Chromium and npm); SCREENSHOTS=DIR for pictures
+browser: ## try the status page in Chromium, with axe (needs Chromium and npm); SCREENSHOTS=DIR for pictures, COST=60s to measure longer
 	npm --prefix internal/page/testdata/browser install --no-audit --no-fund --no-package-lock --ignore-scripts
-	KAFKA_SNI_PROXY_BROWSER=required KAFKA_SNI_PROXY_SCREENSHOTS=$(SCREENSHOTS) go test -count=1 -timeout 10m -v -run '^TestBrowser' ./internal/page
+	KAFKA_SNI_PROXY_BROWSER=required KAFKA_SNI_PROXY_SCREENSHOTS=$(SCREENSHOTS) KAFKA_SNI_PROXY_PAGE_COST=$(COST) go test -count=1 -timeout 15m -v -run '^TestBrowser' ./internal/page
 
 stress: ## run the tests of one package again and again, of another one after each commit; of all with STRESS=all
 	@set -e; set --; for entry in $(STRESS_COUNTS); do \

@@ -55,19 +55,22 @@ func skipUnlessRequired(t *testing.T, missing string) {
 	t.Skip(missing)
 }
 
+// chromium returns the path of the browser.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	skipUnlessRequired(t, "there is no Chromium")
+	return ""
+}
+
 // newBrowser starts Chromium with a window of a size, until the test ends.
 func newBrowser(t *testing.T, width, height int64, dark bool) *browser {
 	t.Helper()
-	var program string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err := exec.LookPath(name); err == nil {
-			program = path
-			break
-		}
-	}
-	if program == "" {
-		skipUnlessRequired(t, "there is no Chromium")
-	}
+	program := chromium(t)
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(program), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(int(width), int(height))}
 	if os.Getuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
@@ -383,6 +386,7 @@ func TestBrowserFindsSessionsByKeyboard(t *testing.T) {
 	}
 	b.press(`input[name=q]`, "librdkafka")
 	says("1–50 of 1,250 match, of 5,000 sessions")
+	b.until(`document.querySelector("#found[role=status]").textContent === "1–50 of 1,250 match, of 5,000 sessions"`)
 	if on := eval[string](b, `document.activeElement.name + "=" + document.activeElement.value`); on != "q=librdkafka" {
 		t.Errorf("the focus is on %s", on)
 	}

@@ -346,7 +346,7 @@ func figures(s api.Status) []fact {
 		{"requests", "Requests", []part{{Text: requests}, small(count(s.Connections.InFlight) + " in flight")}},
 		{"in", "To brokers", []part{{Text: in}, small(size(float64(s.Traffic.RequestBytes)) + " since the start")}},
 		{"out", "To clients", []part{{Text: out}, small(size(float64(s.Traffic.ResponseBytes)) + " since the start")}},
-		{"latency", "Latency, broker and back", quantiles(taken)},
+		{"latency", "Broker latency", quantiles(taken)},
 		{"added", "Added by the proxy", quantiles(added)},
 		{"failed", "Failed connections", []part{{Text: failed}, small(count(sum(s.Connections.Failed)) + " since the start")}},
 		{"up", "Uptime", []part{{Text: length(s.Now.Sub(s.Started).Seconds())}, small("since " + moment(s.Started, s.Now))}},

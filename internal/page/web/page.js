@@ -163,7 +163,7 @@ function figures(s) {
 		["requests", "Requests", text(rate((r) => decimal(r.requests_per_second) + " /s")), small(count(s.connections.in_flight) + " in flight")],
 		["in", "To brokers", text(rate((r) => size(r.request_bytes_per_second) + "/s")), small(size(s.traffic.request_bytes) + " since the start")],
 		["out", "To clients", text(rate((r) => size(r.response_bytes_per_second) + "/s")), small(size(s.traffic.response_bytes) + " since the start")],
-		["latency", "Latency, broker and back", ...quantiles(r && r.latency)],
+		["latency", "Broker latency", ...quantiles(r && r.latency)],
 		["added", "Added by the proxy", ...quantiles(r && r.added)],
 		["failed", "Failed connections", text(rate((r) => decimal(r.failures_per_second) + " /s")), small(count(sum(s.connections.failed)) + " since the start")],
 		["up", "Uptime", text(length(seconds(s.started, s.now))), small("since " + moment(s.started, s.now))],
@@ -541,10 +541,12 @@ function choose(change) {
 	form.elements.sort.value = query.sort;
 	history.replaceState(null, "", sessionsLink(query));
 	setText($("[data-text=mistake]"), "");
-	return pollSessions();
+	return pollSessions(true);
 }
 
-async function pollSessions() {
+// pollSessions asks for the sessions. A reader who cannot see the table is told what came of a
+// choice, and not of each poll.
+async function pollSessions(chosen = false) {
 	const asked = query;
 	const parameters = new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== ""));
 	let answer;
@@ -559,6 +561,7 @@ async function pollSessions() {
 	const last = answer.matching ? Math.floor((answer.matching - 1) / asked.limit) * asked.limit : 0;
 	if (asked.offset > last) return choose({ offset: last });
 	keepFocus(() => showSessions(answer));
+	if (chosen) setText($("#found"), sessionRange(answer));
 }
 
 const chooseNow = (change) => choose(change).catch(() => {}); // the next poll tells what is wrong

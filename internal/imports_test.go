@@ -29,8 +29,8 @@ var rules = map[string]struct {
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
 			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress", "internal/accesslog", "internal/trace",
-			"internal/api", "internal/histogram", "internal/view", "internal/top"},
-		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "golang.org/x/"},
+			"internal/api", "internal/histogram", "internal/view", "internal/top", "internal/sasl"},
+		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "github.com/charmbracelet/x/term", "golang.org/x/"},
 	},
 	"internal/preflight": {
 		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},

@@ -112,6 +112,7 @@ func TestCommandLinesInDocumentsParse(t *testing.T) {
 	for _, command := range []string{"status", "routes", "sessions", "support-bundle", "top"} {
 		ofAsking[command] = ownFlagsOf(t, binary, command, "--token-file")
 	}
+	ofAsking["passwd"] = ownFlagsOf(t, binary, "passwd", "--iterations")
 	tried, asked := map[string]bool{}, 0
 	for _, page := range pages(t) {
 		for _, line := range codeLines(read(t, page)) {

@@ -20,10 +20,30 @@ import (
 // that nobody is told that the other one is missing.
 // known are the flags that there are; values are tried on them.
 func siftArgs(args []string, known *pflag.FlagSet) (good []string, wrong usageErrors) {
-	s := sifter{good: []string{}, known: known, given: map[string]bool{}}
 	if len(args) == 1 && args[0] == "help" {
 		return []string{"--help"}, nil
 	}
+	s := sift(args, known)
+	if len(s.words) > 0 {
+		s.wrong = append(s.wrong, errWords(s.words, s.known))
+	}
+	if len(s.words) == len(args) { // somebody has looked for a command: what a start needs is no help
+		return nil, s.wrong
+	}
+	return s.good, s.wrong
+}
+
+// siftWords is siftArgs for a command that takes words beside its flags.
+func siftWords(args []string, known *pflag.FlagSet) (good, words []string, wrong usageErrors) {
+	if len(args) == 1 && args[0] == "help" {
+		return []string{"--help"}, nil, nil
+	}
+	s := sift(args, known)
+	return s.good, s.words, s.wrong
+}
+
+func sift(args []string, known *pflag.FlagSet) *sifter {
+	s := &sifter{good: []string{}, known: known, given: map[string]bool{}}
 	for s.rest = args; len(s.rest) > 0; {
 		arg := s.rest[0]
 		s.rest = s.rest[1:]
@@ -41,13 +61,7 @@ func siftArgs(args []string, known *pflag.FlagSet) (good []string, wrong usageEr
 			s.words = append(s.words, arg)
 		}
 	}
-	if len(s.words) > 0 {
-		s.wrong = append(s.wrong, errWords(s.words, s.known))
-	}
-	if len(s.words) == len(args) { // somebody has looked for a command: what a start needs is no help
-		return nil, s.wrong
-	}
-	return s.good, s.wrong
+	return s
 }
 
 type sifter struct {

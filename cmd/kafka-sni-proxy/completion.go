@@ -9,7 +9,7 @@ import (
 
 // commands are the words that may come first. Those that shells use to ask for
 // completions are cobra's.
-var commands = []string{"check", "completion", "config", "healthcheck", "routes", "sessions", "status", "support-bundle", "top"}
+var commands = []string{"check", "completion", "config", "healthcheck", "passwd", "routes", "sessions", "status", "support-bundle", "top"}
 
 var internalCommands = []string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 

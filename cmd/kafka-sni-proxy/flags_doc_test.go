@@ -65,6 +65,12 @@ All errors in a configuration are reported at once, before anything is started.
 			}
 		})
 	}
+	b.WriteString("\n## Of passwd\n\nSee [authentication](authentication.md). No variable is read here.\n\n| flag | default | |\n|---|---|---|\n")
+	new(passwdFlags).flagSet().VisitAll(func(f *pflag.Flag) {
+		if f.Name != "help" {
+			b.WriteString(rowOf(f))
+		}
+	})
 	b.WriteString("\nExit codes: 0 done or drained, 1 runtime error or ended by force, 2 usage.\n")
 	return b.String()
 }

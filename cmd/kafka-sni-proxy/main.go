@@ -9,7 +9,7 @@
 // admin.go (metrics and health) and systemd.go in the background; handover.go and
 // handover_unix.go have another process go on. hints.go says what to do about
 // failures, in terms of flags. check.go, healthcheck.go and ask.go (status, routes, sessions,
-// top) are commands of their own; adminport.go says where they ask; help.go has the topics of
+// top), passwd.go are commands of their own; adminport.go says where they ask; help.go has the topics of
 // --help.
 package main
 
@@ -77,6 +77,9 @@ func siftCommand(args []string) ([]string, usageErrors) {
 		known = newCheckFlags().flagSet()
 	case "healthcheck":
 		known = newHealthFlags().flagSet()
+	case "passwd":
+		good, words, wrong := siftWords(args[1:], new(passwdFlags).flagSet())
+		return slices.Concat(args[:1], good, []string{"--"}, words), wrong
 	default:
 		if c := findAsking(args[0]); c != nil {
 			_, known = c.new()
@@ -128,7 +131,8 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 	f.define(cmd.Flags())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // --help is enough
-	cmd.AddCommand(newCheckCommand(wrong, stdout, stderr), newCompletion(stdout), newConfigCommand(stdout, stderr), newHealthcheckCommand(wrong, stdout))
+	cmd.AddCommand(newCheckCommand(wrong, stdout, stderr), newCompletion(stdout), newConfigCommand(stdout, stderr), newHealthcheckCommand(wrong, stdout),
+		newPasswdCommand(wrong, os.Stdin, stdout, stderr))
 	for i := range askings {
 		cmd.AddCommand(newAskCommand(&askings[i], wrong, stdout, stderr))
 	}
@@ -143,7 +147,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 			return
 		}
 		if cmd.HasParent() {
-			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp()}[cmd.Name()])
+			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp(), "passwd": passwdHelp()}[cmd.Name()])
 			return
 		}
 		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n  kafka-sni-proxy --config FILE\n  kafka-sni-proxy COMMAND\n\nExamples:\n%s\n\n%s\n%s%s",
@@ -164,6 +168,7 @@ const commandHelp = `Commands:
   config check FILE            say what is wrong with a configuration file, or what would be served
   config show FILE             print what is in force: defaults filled in, secrets as ***
   config from-flags FLAGS      print the file that means the same as these flags
+  passwd FILE USER             set the password with which a user logs in at the proxy
   completion bash|zsh|fish     print a script for a shell's completion
   Each has a --help of its own.
 `
@@ -187,7 +192,7 @@ Exit codes:
   0   done: certificates written, or ended by a signal with every request answered
   1   runtime error, or ended by force with requests in flight; of config check: there are warnings;
       of check: something would not work; of healthcheck: it is not well; of status, routes, sessions
-      and top: no answer
+      and top: no answer; of passwd: nothing was written
   2   usage: an error in the flags, the environment or the files they name; nothing was started
 
 All that there is to say of each flag: man kafka-sni-proxy, docs/flags.md

@@ -65,6 +65,8 @@ func manualPages() map[string]string {
 			end = checkEnd
 		case "healthcheck":
 			own, end = newHealthFlags().flagSet(), healthEnd
+		case "passwd":
+			own, end = new(passwdFlags).flagSet(), passwdEnd
 		case "config":
 			end = afterBlank(configHelp)
 		case "completion":

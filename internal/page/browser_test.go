@@ -278,7 +278,7 @@ func TestBrowserShowsThePageToEachReader(t *testing.T) {
 			site := newTestSite(t, reader.source)
 			b := newBrowser(t, reader.width, reader.height, reader.dark)
 			b.open(site)
-			paint := eval[float64](b, `performance.getEntriesByType("paint").find((e) => e.name === "first-contentful-paint").startTime`)
+			paint := eval[float64](b, `performance.getEntriesByType("paint").find((e) => e.name === "first-contentful-paint")?.startTime ?? -1`)
 			t.Logf("first paint after %.0f ms", paint)
 			if width := eval[int64](b, `document.documentElement.scrollWidth`); width > reader.width {
 				t.Errorf("the page is %d wide, in a window of %d", width, reader.width)

@@ -321,7 +321,7 @@ func (p *runningProxy) wantShown(name string, look func(b *browser)) {
 		p.t.Run(reader.name, func(t *testing.T) {
 			b := newBrowser(t, reader.width, reader.height, reader.dark)
 			b.visit(p.address)
-			t.Logf("first paint after %.0f ms", eval[float64](b, `performance.getEntriesByType("paint").find((e) => e.name === "first-contentful-paint").startTime`))
+			t.Logf("first paint after %.0f ms", eval[float64](b, `performance.getEntriesByType("paint").find((e) => e.name === "first-contentful-paint")?.startTime ?? -1`))
 			// The history has a point every 10 s.
 			b.until(`plots.length === 5 && plots[3].chart.data[0].length > 1 && plots[3].chart.data[1].filter(isNode).length > 1`)
 			if width := eval[int64](b, `document.documentElement.scrollWidth`); width > reader.width {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,7 +26,8 @@ type sockets struct {
 	// passed are those that the program was started with and that nobody has taken yet, by
 	// their names.
 	passed      map[string][]net.Listener
-	isSuccessor bool // they are those of the process before this one
+	inOrder     []net.Listener // all that were passed, as they came: the first port is the one that is advertised
+	isSuccessor bool           // they are those of the process before this one
 
 	mu     sync.Mutex
 	byBind map[string][]*socket // by the address that was asked for; several, if they were passed
@@ -68,6 +71,7 @@ func (o *sockets) receive(wrong *mistakes) (before *predecessor) {
 				name = bind
 			}
 			o.passed[name] = append(o.passed[name], ln)
+			o.inOrder = append(o.inOrder, ln)
 		}
 	}
 	return before
@@ -148,6 +152,9 @@ func (o *sockets) take(l *listenerPart, address string, isOnly bool) (taken []*s
 			}
 		}
 	}
+	slices.SortFunc(taken, func(a, b *socket) int {
+		return cmp.Compare(slices.Index(o.inOrder, a.Listener), slices.Index(o.inOrder, b.Listener))
+	})
 	for _, s := range taken {
 		for name, all := range o.passed {
 			o.passed[name] = without(all, s.Listener)

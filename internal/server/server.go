@@ -168,6 +168,7 @@ func (s *Server) sessionConfig(how *Listener) *session.Config {
 	if how.TLS != nil {
 		c.Tickets, c.TLS = s.tickets, session.TLSConfig(how.TLS)
 	}
+	s.registry.expect(c.Label)
 	return &c
 }
 

@@ -41,6 +41,13 @@ func (r *registry) share(cluster, listener string) *share {
 	return is
 }
 
+// expect has a listener counted from the beginning: what is 0 is told, too.
+func (r *registry) expect(listener string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.share("", listener)
+}
+
 // accepted counts a connection that a listener has accepted.
 func (r *registry) accepted(listener string) {
 	r.mu.Lock()

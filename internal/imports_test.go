@@ -131,6 +131,11 @@ var rules = map[string]struct {
 		others:   []string{"golang.org/x/sys/"},
 		testOnly: true,
 	},
+	"internal/harness/terminal": {
+		others:   []string{"github.com/charmbracelet/x/", "github.com/creack/pty"},
+		never:    []string{"testing"}, // interop uses it, too
+		testOnly: true,
+	},
 	"internal/kafkatest": {
 		ours:     []string{"internal/certs", "internal/kafka", "internal/route"},
 		others:   []string{"github.com/twmb/", "golang.org/x/"},

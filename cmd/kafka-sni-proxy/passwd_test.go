@@ -35,7 +35,7 @@ func TestPasswdAsksTwiceOnATerminalAndShowsNothing(t *testing.T) {
 	x.press("two pencils\r", "The same again:")
 	x.press("two pencils\r", "alice has a new password")
 	x.left(exitOK)
-	if seen := strings.Join(x.lines(), "\n"); strings.Contains(seen, "pencils") {
+	if seen := strings.Join(x.Lines(), "\n"); strings.Contains(seen, "pencils") {
 		t.Errorf("the password is shown:\n%s", seen)
 	}
 	if err := logsIn(t, path, "alice", "two pencils"); err != nil {

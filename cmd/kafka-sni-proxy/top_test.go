@@ -4,134 +4,66 @@ package main
 
 import (
 	"context"
-	"io"
+	"errors"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"reflect"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/charmbracelet/x/term"
-	"github.com/charmbracelet/x/vt"
-	"github.com/creack/pty"
-
 	"kafka-sni-proxy/internal/api/apitest"
+	"kafka-sni-proxy/internal/harness/terminal"
 )
 
-// terminal is a terminal in which a program runs, and what it shows.
-type terminal struct {
-	t        *testing.T
-	cmd      *exec.Cmd
-	ptmx     *os.File // our end
-	tty      *os.File // the program's
-	before   *term.State
-	changed  chan struct{} // something was written since it was looked at
-	ended    chan struct{} // cmd
-	mu       sync.Mutex
-	emulator *vt.Emulator
-	title    string
+// screen is the program in a terminal, and what is to be seen there.
+type screen struct {
+	*terminal.Terminal
+	t   *testing.T
+	cmd *exec.Cmd
 }
 
 // terminalPatience is how long a test waits for what has to come.
 const terminalPatience = time.Minute
 
 // inTerminal starts the program in a terminal of 80x24.
-func inTerminal(t *testing.T, args ...string) *terminal {
+func inTerminal(t *testing.T, args ...string) *screen {
 	t.Helper()
-	ptmx, tty, err := pty.Open()
-	if err != nil {
-		t.Skipf("there are no pseudo terminals here: %v", err)
-	}
-	x := &terminal{t: t, ptmx: ptmx, tty: tty, changed: make(chan struct{}, 1), ended: make(chan struct{}), emulator: vt.NewEmulator(80, 24)}
-	x.emulator.SetCallbacks(vt.Callbacks{Title: func(title string) { x.title = title }})
-	check(t, pty.Setsize(ptmx, &pty.Winsize{Cols: 80, Rows: 24}))
-	x.before, err = term.GetState(tty.Fd())
-	check(t, err)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	x.cmd = exec.CommandContext(ctx, "kafka-sni-proxy", args...)
+	x := &screen{t: t, cmd: exec.CommandContext(ctx, "kafka-sni-proxy", args...)}
 	x.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "TZ=UTC")
-	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = tty, tty, tty
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	check(t, x.cmd.Start())
-	var loops sync.WaitGroup
-	loops.Go(x.show)
-	loops.Go(x.reply)
-	loops.Go(func() { x.cmd.Wait(); close(x.ended) })
+	var err error
+	if x.Terminal, err = terminal.Start(x.cmd, 80, 24); err != nil {
+		cancel()
+		if errors.Is(err, terminal.ErrNone) {
+			t.Skip(err)
+		}
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		cancel()
-		<-x.ended
-		tty.Close()
-		ptmx.Close()
-		x.emulator.InputPipe().(io.Closer).Close() // Close of the emulator races with its Read
-		loops.Wait()
+		x.Close()
 	})
 	return x
 }
 
-// show has the emulator show what the program writes.
-func (x *terminal) show() {
-	for buffer := make([]byte, 64<<10); ; {
-		n, err := x.ptmx.Read(buffer)
-		x.mu.Lock()
-		x.emulator.Write(buffer[:n])
-		x.mu.Unlock()
-		select {
-		case x.changed <- struct{}{}:
-		default:
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// reply sends what the terminal answers to the program's questions.
-func (x *terminal) reply() {
-	for buffer := make([]byte, 1024); ; {
-		n, err := x.emulator.Read(buffer)
-		if err != nil {
-			return
-		}
-		x.ptmx.Write(buffer[:n])
-	}
-}
-
-// lines are what can be seen.
-func (x *terminal) lines() []string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var all []string
-	for row := range x.emulator.Height() {
-		var line strings.Builder
-		for column := range x.emulator.Width() {
-			if cell := x.emulator.CellAt(column, row); cell != nil {
-				line.WriteString(cell.Content)
-			}
-		}
-		all = append(all, strings.TrimRight(line.String(), " "))
-	}
-	return all
-}
-
 // until waits until what is shown is as wanted.
-func (x *terminal) until(what string, ok func(lines []string) bool) {
+func (x *screen) until(what string, ok func(lines []string) bool) {
 	x.t.Helper()
-	for late := time.After(terminalPatience); !ok(x.lines()); {
+	for late := time.After(terminalPatience); !ok(x.Lines()); {
 		select {
-		case <-x.changed:
+		case <-x.Changed:
 		case <-late:
-			x.t.Fatalf("not seen: %s\n%s", what, strings.Join(x.lines(), "\n"))
+			x.t.Fatalf("not seen: %s\n%s", what, strings.Join(x.Lines(), "\n"))
 		}
 	}
 }
 
 // sees waits until all texts are shown.
-func (x *terminal) sees(texts ...string) {
+func (x *screen) sees(texts ...string) {
 	x.t.Helper()
 	x.until(strings.Join(texts, " … "), func(lines []string) bool {
 		all := strings.Join(lines, "\n")
@@ -145,43 +77,28 @@ func (x *terminal) sees(texts ...string) {
 }
 
 // press presses keys, and waits until texts are shown.
-func (x *terminal) press(keys string, texts ...string) {
+func (x *screen) press(keys string, texts ...string) {
 	x.t.Helper()
-	if _, err := x.ptmx.WriteString(keys); err != nil {
-		x.t.Fatal(err)
-	}
+	check(x.t, x.Press(keys))
 	x.sees(texts...)
 }
 
-// resize changes the size, as the window of a terminal does.
-func (x *terminal) resize(columns, rows uint16) {
-	x.t.Helper()
-	x.mu.Lock()
-	x.emulator.Resize(int(columns), int(rows))
-	x.mu.Unlock()
-	check(x.t, pty.Setsize(x.ptmx, &pty.Winsize{Cols: columns, Rows: rows}))
-}
-
 // left waits for the end of the program, and looks whether the terminal is as before.
-func (x *terminal) left(exit int) {
+func (x *screen) left(exit int) {
 	x.t.Helper()
 	select {
-	case <-x.ended:
+	case <-x.Ended:
 	case <-time.After(terminalPatience):
-		x.t.Fatalf("has not ended:\n%s", strings.Join(x.lines(), "\n"))
+		x.t.Fatalf("has not ended:\n%s", strings.Join(x.Lines(), "\n"))
 	}
 	if code := x.cmd.ProcessState.ExitCode(); code != exit {
-		x.t.Errorf("exit code %d, want %d:\n%s", code, exit, strings.Join(x.lines(), "\n"))
+		x.t.Errorf("exit code %d, want %d:\n%s", code, exit, strings.Join(x.Lines(), "\n"))
 	}
-	x.until("the screen as it was, with a cursor", func([]string) bool {
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		return !x.emulator.IsAltScreen() && !x.emulator.CursorHidden()
-	})
-	after, err := term.GetState(x.tty.Fd())
+	x.until("the screen as it was, with a cursor", func([]string) bool { return x.Plain() })
+	before, after, err := x.Modes()
 	check(x.t, err)
-	if !reflect.DeepEqual(after, x.before) {
-		x.t.Errorf("the terminal is in another mode:\n%+v\n%+v", after, x.before)
+	if !reflect.DeepEqual(after, before) {
+		x.t.Errorf("the terminal is in another mode:\n%+v\n%+v", after, before)
 	}
 }
 
@@ -193,7 +110,7 @@ func TestTopObeysKeys(t *testing.T) {
 	x.sees("kafka-sni-proxy 1.4.0 on gate-1  serving", "connections 1234/20.0k  in flight 88  requests 12.3k/s", "p50 350µs p99 4.1ms  added by the proxy p50 11µs p99 83µs", "failures 38",
 		"FAILED: (+3: kafka-sni-proxy status) cluster audit", "SESSIONS 27  sort rate, descending", "192.0.2.200", "s sort")
 	x.until("the busiest first", func(lines []string) bool { return strings.HasPrefix(lines[7], "192.0.2.200") })
-	screen := strings.Join(x.lines(), "\n") + "\n"
+	screen := strings.Join(x.Lines(), "\n") + "\n"
 	if *update {
 		check(t, os.WriteFile(topScreen, []byte(screen), 0o644))
 	}
@@ -226,8 +143,8 @@ func TestTopObeysKeys(t *testing.T) {
 	x.press("p", "PAUSED")
 	x.press("q")
 	x.left(exitOK)
-	if x.title != "" {
-		t.Errorf("a client has set the title: %q", x.title)
+	if title := x.Title(); title != "" {
+		t.Errorf("a client has set the title: %q", title)
 	}
 }
 
@@ -257,17 +174,17 @@ func TestTopFollowsTheSizeOfTheTerminal(t *testing.T) {
 	_, address := serveAPI(t)
 	x := inTerminal(t, "top", "--admin", address)
 	x.sees("SESSIONS 27")
-	x.resize(140, 40)
+	check(t, x.Resize(140, 40))
 	x.until("all rows and more columns", func(lines []string) bool {
 		return strings.Contains(lines[6], "OLDEST") && strings.Contains(lines[32], "10.0.0.1:") && strings.HasPrefix(lines[39], "? help")
 	})
-	x.resize(60, 12)
+	check(t, x.Resize(60, 12))
 	x.until("fewer columns and rows", func(lines []string) bool {
 		return strings.HasPrefix(lines[6], "CLIENT") && !strings.Contains(lines[6], "STATE") && strings.HasPrefix(lines[11], "? help") && strings.HasSuffix(lines[11], "…")
 	})
-	x.resize(20, 4)
+	check(t, x.Resize(20, 4))
 	x.until("what fits", func(lines []string) bool { return strings.HasPrefix(lines[3], "? help") })
-	x.resize(80, 24)
+	check(t, x.Resize(80, 24))
 	x.until("all as before", func(lines []string) bool {
 		return strings.HasPrefix(lines[23], "? help") && strings.HasPrefix(lines[22], "10.0.0.")
 	})
@@ -305,12 +222,12 @@ func TestTopWithoutAProxyEndsAtOnce(t *testing.T) {
 }
 
 func TestTopLeavesTheTerminalAsItWas(t *testing.T) {
-	for name, end := range map[string]func(x *terminal){
-		"q":       func(x *terminal) { x.press("q") },
-		"Ctrl-C":  func(x *terminal) { x.press("\x03") },
-		"SIGTERM": func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGTERM)) },
-		"SIGINT":  func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGINT)) },
-		"SIGHUP":  func(x *terminal) { check(x.t, x.cmd.Process.Signal(syscall.SIGHUP)) },
+	for name, end := range map[string]func(x *screen){
+		"q":       func(x *screen) { x.press("q") },
+		"Ctrl-C":  func(x *screen) { x.press("\x03") },
+		"SIGTERM": func(x *screen) { check(x.t, x.cmd.Process.Signal(syscall.SIGTERM)) },
+		"SIGINT":  func(x *screen) { check(x.t, x.cmd.Process.Signal(syscall.SIGINT)) },
+		"SIGHUP":  func(x *screen) { check(x.t, x.cmd.Process.Signal(syscall.SIGHUP)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, address := serveAPI(t)

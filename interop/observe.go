@@ -14,7 +14,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -48,7 +47,7 @@ func observe(ctx context.Context, s *scenarioRun) (string, error) {
 	}
 	var figures []string
 	for _, one := range []struct{ name, flag string }{{"classic", ""}, {"native", "--enable-feature=native-histograms"}} {
-		p, err := o.startPrometheus(ctx, one.name, one.flag)
+		p, err := o.startPrometheus(ctx, prometheusSetup{Name: one.name, Dir: o.work, Rules: filepath.Join(o.java.software.root, "contrib/prometheus"), Target: o.proxy, Flag: one.flag})
 		if err != nil {
 			return "", err
 		}
@@ -272,88 +271,6 @@ func (o *observed) panels() (map[string]string, error) {
 	}
 	take(dashboard.Panels)
 	return queries, nil
-}
-
-// monitor is a Prometheus server that scrapes the proxy.
-type monitor struct {
-	*harness.Process
-	address string
-}
-
-func (o *observed) startPrometheus(ctx context.Context, name string, flags string) (*monitor, error) {
-	address, err := o.ports.Address()
-	if err != nil {
-		return nil, err
-	}
-	contrib := filepath.Join(o.java.software.root, "contrib/prometheus")
-	file := filepath.Join(o.work, "prometheus-"+name+".yml")
-	err = os.WriteFile(file, fmt.Appendf(nil, `global: {scrape_interval: 1s, evaluation_interval: 1s}
-rule_files: [%s/rules.yaml, %s/alerts.yaml]
-scrape_configs:
-  - job_name: edge
-    static_configs: [{targets: ["127.0.0.1:%d"]}]
-`, contrib, contrib, o.proxy.admin), 0o644)
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"prometheus", "--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(o.work, "data-"+name), "--web.listen-address=" + address}
-	if flags != "" {
-		args = append(args, flags)
-	}
-	m := &monitor{address: address}
-	if m.Process, err = harness.Start(ctx, harness.Command{Name: "prometheus-" + name, Args: args, Dir: o.work}); err != nil {
-		return nil, err
-	}
-	return m, m.Await(ctx, time.Minute, "waiting for Prometheus to scrape the proxy", func() error {
-		up, err := m.query(ctx, `up{job="edge"} == 1`)
-		if err == nil && len(up) == 0 {
-			err = errors.New("the proxy is not up")
-		}
-		return err
-	})
-}
-
-// ask gets a page of the API of Prometheus.
-func (m *monitor) ask(ctx context.Context, path string, form url.Values, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.address+"/api/v1/"+path+"?"+form.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	answer := struct {
-		Data  any
-		Error string
-	}{Data: into}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
-		return err
-	}
-	if answer.Error != "" {
-		return harness.Final(fmt.Errorf("%s %v: %s", path, form, answer.Error))
-	}
-	return nil
-}
-
-// query returns what the series of an answer are now, without those that are not a number.
-func (m *monitor) query(ctx context.Context, query string) ([]string, error) {
-	var data struct {
-		Result []struct{ Value [2]any }
-	}
-	if err := m.ask(ctx, "query", url.Values{"query": {query}}, &data); err != nil {
-		return nil, err
-	}
-	var values []string
-	for _, r := range data.Result {
-		if v, _ := r.Value[1].(string); v != "NaN" {
-			values = append(values, v)
-		}
-	}
-	return values, nil
 }
 
 // answers waits until each query has an answer.

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -130,7 +129,7 @@ func (s *said) add(symptom, who, text string) {
 
 // clientSymptoms makes clients fail in each way that the document has, and compares.
 func clientSymptoms(ctx context.Context, s *scenarioRun) (string, error) {
-	expected, err := readSymptoms(filepath.Join(s.java.software.root, symptomsDoc))
+	expected, err := readTexts(filepath.Join(s.java.software.root, symptomsDoc), "symptom", slices.Collect(maps.Keys(symptoms)))
 	if err != nil {
 		return "", err
 	}
@@ -192,7 +191,7 @@ func clientSymptoms(ctx context.Context, s *scenarioRun) (string, error) {
 	for name := range cases {
 		got.add(name, "the proxy", string(log))
 	}
-	found, err := compareSymptoms(expected, got.all)
+	found, err := compareTexts(expected, func(symptom, who string) string { return got.all[symptom][who] })
 	if err != nil {
 		text, _ := json.MarshalIndent(withoutLog(got.all), "", "  ")
 		file := filepath.Join(s.dir, "said.json")
@@ -293,74 +292,4 @@ func (s *scenarioRun) startSymptoms(ctx context.Context) (map[string]symptom, *s
 		p.stop()
 	}
 	return cases, p, err
-}
-
-var (
-	symptomMark = regexp.MustCompile(`(?m)^<!-- symptom: ([a-z-]+) -->$`)
-	symptomRow  = regexp.MustCompile("(?m)^\\| ([^|`]+) \\| `([^`]+)` \\|$")
-)
-
-// readSymptoms reads the texts of the document, by symptom and who says them.
-func readSymptoms(file string) (map[string]map[string]string, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]map[string]string{}
-	marks := symptomMark.FindAllSubmatchIndex(content, -1)
-	for i, m := range marks {
-		end := len(content)
-		if i+1 < len(marks) {
-			end = marks[i+1][0]
-		}
-		texts := map[string]string{}
-		for _, row := range symptomRow.FindAllSubmatch(content[m[1]:end], -1) {
-			texts[string(row[1])] = strings.ReplaceAll(string(row[2]), `\|`, "|")
-		}
-		all[string(content[m[2]:m[3]])] = texts
-	}
-	for name := range symptoms {
-		if all[name] == nil {
-			err = errors.Join(err, fmt.Errorf("%s has no <!-- symptom: %s -->", file, name))
-		}
-	}
-	for name := range all {
-		if _, ok := symptoms[name]; !ok {
-			err = errors.Join(err, fmt.Errorf("%s has the symptom %s, which nothing produces", file, name))
-		}
-	}
-	return all, err
-}
-
-// compareSymptoms returns how many texts of the document were said.
-func compareSymptoms(expected, got map[string]map[string]string) (found int, err error) {
-	for _, name := range slices.Sorted(maps.Keys(expected)) {
-		for _, who := range slices.Sorted(maps.Keys(expected[name])) {
-			switch text := expected[name][who]; {
-			case got[name][who] == "":
-				err = errors.Join(err, fmt.Errorf("%s: %s has said nothing", name, who))
-			case !containsInOrder(got[name][who], strings.Split(text, "…")):
-				err = errors.Join(err, fmt.Errorf("%s: %s no longer says %q", name, who, text))
-			default:
-				found++
-			}
-		}
-	}
-	return found, err
-}
-
-// containsInOrder reports whether a line of a text has all parts, one behind the other.
-func containsInOrder(text string, parts []string) bool {
-line:
-	for line := range strings.Lines(text) {
-		for _, part := range parts {
-			_, rest, ok := strings.Cut(line, part)
-			if !ok {
-				continue line
-			}
-			line = rest
-		}
-		return true
-	}
-	return false
 }

@@ -33,7 +33,8 @@ type Terminal struct {
 	tty      *os.File    // the program's
 	before   *term.State // of tty
 	changed  chan struct{}
-	loops    sync.WaitGroup
+	shown    sync.WaitGroup // show
+	replied  sync.WaitGroup // reply
 	mu       sync.Mutex
 	emulator *vt.Emulator
 	title    string
@@ -66,19 +67,21 @@ func Start(cmd *exec.Cmd, columns, rows int) (*Terminal, error) {
 		tty.Close()
 		return nil, err
 	}
-	t.loops.Go(t.show)
-	t.loops.Go(t.reply)
-	t.loops.Go(func() { cmd.Wait(); close(ended) })
+	t.shown.Go(t.show)
+	t.replied.Go(t.reply)
+	go func() { cmd.Wait(); close(ended) }()
 	return t, nil
 }
 
-// Close waits for the end of the program, and closes the terminal.
+// Close waits for the end of the program, and closes the terminal. Lines are all that was to be
+// seen in the end.
 func (t *Terminal) Close() {
 	<-t.Ended
 	t.tty.Close()
+	t.shown.Wait()
 	t.ptmx.Close()
 	t.emulator.InputPipe().(io.Closer).Close() // Close of the emulator races with its Read
-	t.loops.Wait()
+	t.replied.Wait()
 }
 
 // show has the emulator show what the program writes.

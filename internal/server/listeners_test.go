@@ -609,6 +609,9 @@ func TestClustersHaveLimitsOfTheirOwn(t *testing.T) {
 		t.Error("a third client is let in")
 	}
 	m.log.wait(t, "connection refused", "limit=cluster-connections", "name=bootstrap.small.example", "hint=")
+	if f := m.Failures(); len(f) != 1 || f[0].Phase != "limit" || f[0].ServerName != "bootstrap.small.example" {
+		t.Errorf("%+v", f)
+	}
 	for range 5 {
 		works("bootstrap.large.example")
 	}

@@ -60,6 +60,9 @@ func hint(err error) string {
 		if errors.As(err, new(*route.NoPortError)) {
 			return "widen ports.brokers of the listener, or set ports.first-node-id: each broker needs a port, by its node id; nothing of this response was forwarded"
 		}
+		if errors.Is(err, kafka.ErrFrameSize) {
+			return frameSizeHint
+		}
 		return "nothing of this response's addresses was forwarded; the client will reconnect"
 	}
 	return ""
@@ -226,12 +229,16 @@ func upstreamTLSHint(err error) string {
 	return ""
 }
 
+const frameSizeHint = "raise --max-frame-bytes if frames that long are meant to be"
+
 func pumpHint(phase session.Phase, err error) string {
 	switch {
 	case errors.As(err, new(session.HTTPError)):
 		return "only Kafka clients are served on this port; metrics and health checks are on that of --admin-bind"
 	case errors.Is(err, kafka.ErrFrameSize):
-		return "raise --max-frame-bytes if frames that long are meant to be"
+		return frameSizeHint
+	case errors.Is(err, kafka.ErrNotOffered):
+		return "the client does not keep to the versions in the response to ApiVersions: update it"
 	}
 	alert, ok := tlswire.RemoteAlert(err)
 	switch {

@@ -205,6 +205,8 @@ func TestHintsAreForTypesOfErrors(t *testing.T) {
 		"plaintext HTTP":             {failed(session.PhaseFirstByte, &session.NotTLSError{Sent: session.ProtocolHTTP}), "only Kafka clients that speak TLS"},
 		"HTTP in TLS":                {failed(session.PhaseRequest, session.HTTPError{}), "--admin-bind"},
 		"long frame":                 {failed(session.PhaseRequest, &kafka.Error{Key: -1, Err: kafka.ErrFrameSize}), "raise --max-frame-bytes"},
+		"long frame of a broker":     {failed(session.PhaseRewrite, &kafka.Error{Key: -1, Err: kafka.ErrFrameSize}), "raise --max-frame-bytes"},
+		"version":                    {failed(session.PhaseRequest, &kafka.Error{Key: 3, Err: kafka.ErrNotOffered}), "update it"},
 		"dot":                        {failed(session.PhaseHandshake, &session.TrailingDotError{ServerName: "b0.", Err: io.EOF}), "leave out the dot"},
 		"no SNI":                     {failed(session.PhaseRoute, &server.NoServerNameError{}), "reach the first upstream alone"},
 		"typo":                       {failed(session.PhaseRoute, &route.UnknownNameError{Nearest: "bootstrap.kafka.example"}), "did the client mean bootstrap.kafka.example?"},

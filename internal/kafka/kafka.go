@@ -59,12 +59,15 @@ type Error struct {
 	Version int16  // API version, or -1
 	Offset  int64  // where in the frame, counted from its length field
 	Reason  string // what is wrong, in words for an operator
-	Err     error  // ErrFrameSize, what [Names] has returned, or nil
+	Err     error  // ErrFrameSize, ErrNotOffered, what [Names] has returned, or nil
 }
 
 // ErrFrameSize is in an [Error] about a frame that is longer than MaxFrame, or has a
 // negative length.
 var ErrFrameSize = errors.New("frame size out of range")
+
+// ErrNotOffered is in an [Error] about a request in a version that the client was not offered.
+var ErrNotOffered = errors.New("version not offered")
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }

@@ -271,7 +271,7 @@ func (r *Requests) admit(b []byte, size int64) error {
 		r.sasl.begin(r.left)
 	case a != nil && (p.version < 0 || p.version > a.newest):
 		return &Error{Key: p.key, Version: p.version, Offset: 6,
-			Reason: "request: the client uses a version that it was not offered, and its response could not be rewritten"}
+			Reason: "request: the client uses a version that it was not offered, and its response could not be rewritten", Err: ErrNotOffered}
 	case a != nil:
 		p.api = a
 	}

@@ -268,7 +268,7 @@ func TestVersionsThatWereNotOfferedAreRefused(t *testing.T) {
 				r := Requests{Out: &out, InFlight: new(InFlight)}
 				err := feed(sender(&r), frame, next)
 				var refused *Error
-				if !errors.As(err, &refused) || refused.Key != s.key || refused.Version != version || refused.Offset != 6 {
+				if !errors.As(err, &refused) || refused.Key != s.key || refused.Version != version || refused.Offset != 6 || !errors.Is(err, ErrNotOffered) {
 					t.Errorf("%s v%d: %v", s.name, version, err)
 				}
 				if out.Len() > 0 || r.InFlight.Len() > 0 {

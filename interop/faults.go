@@ -206,8 +206,18 @@ func (o *faulty) startMonitor(ctx context.Context) error {
 		}
 	}
 	var err error
-	o.monitor, err = o.startPrometheus(ctx, prometheusSetup{Name: "faults", Dir: o.work, Rules: o.work, Target: o.proxy, Every: "500ms"})
-	return err
+	o.monitor, err = o.startPrometheus(ctx, prometheusSetup{Name: "faults", Dir: o.work, Rules: o.work, Target: o.proxy, Every: "500ms", Flag: "--enable-feature=native-histograms"})
+	if err != nil {
+		return err
+	}
+	// A Prometheus server looks for its targets only five seconds after its start: until then there is no proxy.
+	return o.monitor.Await(ctx, time.Minute, "waiting for the end of all alerts", func() error {
+		firing, err := o.monitor.query(ctx, `ALERTS{alertstate="firing"}`)
+		if err == nil && len(firing) > 0 {
+			err = fmt.Errorf("%d alerts fire", len(firing))
+		}
+		return err
+	})
 }
 
 // inTerminal starts a command in a terminal that is wide enough for all columns.
@@ -233,8 +243,9 @@ func (o *faulty) again(ctx context.Context, come func(*faulty, context.Context) 
 // watch looks until all has been seen that can be seen while the proxy runs. The slow broker
 // becomes slow once Prometheus knows what is usual.
 func (o *faulty) watch(ctx context.Context) error {
+	const patience = 150 * time.Second
 	const usual = `quantile_over_time(0.5, cluster_api:kafka_sni_proxy_request_duration_seconds:p99_5m{cluster="slow"}[24m] offset 1m)`
-	ctx, cancel := context.WithTimeout(ctx, 150*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not all was seen within %v", patience))
 	defer cancel()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -243,7 +254,9 @@ func (o *faulty) watch(ctx context.Context) error {
 		now[name] = slices.DeleteFunc(slices.Clone(texts), func(s spoken) bool { return slices.Contains(afterTheEnd, s.who) })
 	}
 	for {
-		if err := o.look(ctx); err != nil {
+		if err := o.look(ctx); ctx.Err() != nil {
+			return context.Cause(ctx)
+		} else if err != nil {
 			return err
 		}
 		if known, err := o.monitor.query(ctx, usual); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -75,6 +76,9 @@ func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 		l.generate = "--sni-suffix " + cmp.Or(c.Clusters[config.DefaultCluster].SNISuffix, "<domain>")
 	}
 	for name, cl := range c.Clusters {
+		if cl.Authentication != nil {
+			l.add(errors.New("this version does not authenticate clients by itself, nor to brokers: remove it"), config.ClusterPath(name, "authentication"))
+		}
 		if part := before.cluster(name); part != nil && reflect.DeepEqual(part.config, cl) && before.sameForClusters(c) {
 			s.clusters[name] = part
 			continue

@@ -71,7 +71,7 @@ func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
 // load is prepare without sockets.
 func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	s := &setup{config: c, clusters: map[string]*clusterPart{}}
-	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, generate: "--config " + a.file}
+	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, asks: c.AsksForCertificates, generate: "--config " + a.file}
 	if a.file == "" {
 		l.generate = "--sni-suffix " + cmp.Or(c.Clusters[config.DefaultCluster].SNISuffix, "<domain>")
 	}
@@ -90,7 +90,7 @@ func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	}
 	for i, li := range c.Listeners {
 		part := &listenerPart{index: i, config: li}
-		if old := before.listener(li); old != nil && sameFiles(old.config, li) {
+		if old := before.listener(li); old != nil && sameFiles(old.config, li) && before.config.AsksForCertificates(old.config) == c.AsksForCertificates(li) {
 			part.files = old.files
 		} else {
 			part.files = l.listener(i, li, s.covers(li))

@@ -97,7 +97,8 @@ type KeyPair struct {
 type ClientCertificates struct {
 	// Refuses clients without a certificate signed by one of ca-certs.
 	Require bool `yaml:"require"`
-	// The authorities of clients, a PEM file.
+	// The authorities of clients, a PEM file. Without require, clients may show a certificate
+	// where a cluster has the mechanism TLS.
 	CACerts string `yaml:"ca-certs"`
 	// Revocation lists (CRL) by ca-certs, PEM or DER files. Clients with a listed
 	// certificate are refused.

@@ -143,6 +143,19 @@ func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, 
 // loginID is the client id of the proxy's own requests.
 const loginID = "kafka-sni-proxy"
 
+// AskAPIVersions returns an ApiVersions request of a version.
+func AskAPIVersions(version int16) []byte {
+	b := requestOf(keyAPIVersions, version, 0)
+	if version >= softwareSince {
+		b = append(b, 0)                              // no tags
+		for _, text := range []string{loginID, "1"} { // which brokers want to be letters and digits
+			b = append(append(b, byte(len(text)+1)), text...)
+		}
+		b = append(b, 0)
+	}
+	return sized(b)
+}
+
 // AskHandshake returns a SaslHandshake request, version 1.
 func AskHandshake(correlation int32, mechanism string) []byte {
 	return sized(appendString(requestOf(keySaslHandshake, 1, correlation), mechanism))

@@ -50,13 +50,21 @@ type AuthenticationError struct {
 }
 
 func (e *AuthenticationError) Error() string {
+	why := e.Err.Error()
+	var failure *sasl.Failure
+	if errors.As(e.Err, &failure) { // of which the client is told less
+		why = failure.Reason
+		if failure.User != "" {
+			why += fmt.Sprintf(" (user %q)", failure.User)
+		}
+	}
 	switch {
 	case e.Broker:
-		return fmt.Sprintf("authenticating with the broker (%s): %v", e.Mechanism, e.Err)
+		return fmt.Sprintf("authenticating with the broker (%s): %s", e.Mechanism, why)
 	case e.Mechanism == "":
-		return fmt.Sprintf("authenticating the client: %v", e.Err)
+		return "authenticating the client: " + why
 	}
-	return fmt.Sprintf("authenticating the client (%s): %v", e.Mechanism, e.Err)
+	return fmt.Sprintf("authenticating the client (%s): %s", e.Mechanism, why)
 }
 
 func (e *AuthenticationError) Unwrap() error { return e.Err }
@@ -80,15 +88,22 @@ const (
 type authenticated struct {
 	identity sasl.Identity
 	early    []byte // that the client has sent behind its greetings
+
+	brokerMechanism string // that the broker let the proxy in by; "": none
 }
 
-// Identity returns who the client is; the zero value where the proxy does not ask. It may be
-// called after Connect.
-func (s *Session) Identity() sasl.Identity {
+// Login is who a client has proved to be, and how; zero where the proxy does not ask.
+type Login struct {
+	Principal, Mechanism string // of the client
+	BrokerMechanism      string // of SASL, by which the proxy was let in by the broker; "": by none
+}
+
+// login returns who the client is. It may be called after Connect.
+func (s *Session) login() Login {
 	if s.auth == nil {
-		return sasl.Identity{}
+		return Login{}
 	}
-	return s.auth.identity
+	return Login{s.auth.identity.Principal, s.auth.identity.Mechanism, s.auth.brokerMechanism}
 }
 
 // greeting is the phase in which a client proves who it is.
@@ -120,7 +135,7 @@ func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) 
 	} else if err = connect(identity); err != nil {
 		return err
 	}
-	s.auth = &authenticated{identity, g.in.rest()}
+	s.auth = &authenticated{identity: identity, early: g.in.rest()}
 	s.client.SetDeadline(time.Time{})
 	return nil
 }
@@ -283,14 +298,15 @@ func greets(key int16) bool {
 	return key == kafka.KeyAPIVersions || key == kafka.KeySaslHandshake || key == kafka.KeySaslAuthenticate
 }
 
-// login lets the proxy in at the broker, for a client. It returns for how long; 0: for ever.
-func (s *Session) login(ctx context.Context, client sasl.Identity) (lifetime time.Duration, err error) {
+// logIn lets the proxy in at the broker, for a client. It returns by which mechanism, "" for
+// none, and for how long; 0: for ever.
+func (s *Session) logIn(ctx context.Context, client sasl.Identity) (mechanism string, lifetime time.Duration, err error) {
 	exchange, err := s.cluster.Auth.Login(ctx, client, s.address)
 	if err != nil {
-		return 0, &AuthenticationError{client.Mechanism, false, err}
+		return "", 0, &AuthenticationError{client.Mechanism, false, err}
 	}
 	if exchange == nil {
-		return 0, nil
+		return "", 0, nil
 	}
 	defer func() {
 		if err != nil {
@@ -330,7 +346,7 @@ func (s *Session) login(ctx context.Context, client sasl.Identity) (lifetime tim
 	if err == nil {
 		s.broker.SetDeadline(time.Time{})
 	}
-	return lifetime, err
+	return exchange.Mechanism(), lifetime, err
 }
 
 // frames reads one frame after the other.

@@ -256,7 +256,7 @@ func TestClientIsLetInAndTheProxyIsForIt(t *testing.T) {
 	if l.State() != "open" { // which is set after the client is known
 		t.Errorf("it is %s", l.State())
 	}
-	if id := l.Identity(); id.Principal != "me" || id.Mechanism != "WORD" {
+	if id := l.login(); id != (Login{"me", "WORD", "TWO-WORDS"}) {
 		t.Errorf("the client is %+v", id)
 	}
 	// Once it is known, it may not be somebody else.

@@ -287,19 +287,22 @@ func (s *Session) reach(ctx context.Context) error {
 // reachAuthenticated has the client prove who it is, and then connects to the broker, and is
 // let in there.
 func (s *Session) reachAuthenticated(ctx context.Context) error {
+	mechanism := ""
 	err := s.authenticate(ctx, func(client sasl.Identity) error {
 		if err := s.reach(ctx); err != nil {
 			return err
 		}
-		lifetime, err := s.login(ctx, client)
+		by, lifetime, err := s.logIn(ctx, client)
+		mechanism = by
 		if lifetime > 0 { // the broker closes the connection then: before, it is ended in good order
 			s.retireBy(time.Since(s.began) + lifetime*4/5)
 		}
 		return err
 	})
 	if err != nil {
-		return err
+		return withLoginPhase(err)
 	}
+	s.auth.brokerMechanism = mechanism
 	if expires := s.auth.identity.Expires; !expires.IsZero() {
 		s.retireBy(expires.Sub(s.began) * 4 / 5)
 	}
@@ -420,6 +423,7 @@ func (s *Session) end(err error) *Result {
 		TLSVersion:  s.tlsVersion,
 		Resumed:     s.resumed,
 		Traffic:     &s.traffic,
+		Login:       s.login(),
 		Err:         err,
 	}
 	if said := s.requests.Introduction.Load(); said != nil {

@@ -119,6 +119,17 @@ func (c *Credentials) sources() map[string]bool {
 	return map[string]bool{"folder": c.Folder != "", "file": c.File != "", "exec": len(c.Exec) > 0, "template": c.Template != ""}
 }
 
+// ClientMechanisms are the names of how clients prove who they are.
+func (c *Cluster) ClientMechanisms() (names []string) {
+	if c.Authentication == nil {
+		return nil
+	}
+	for _, m := range c.Authentication.Clients {
+		names = append(names, m.Mechanism)
+	}
+	return names
+}
+
 // BrokerMechanism returns how the proxy authenticates with the brokers of the active target;
 // nil when it does not.
 func (c *Cluster) BrokerMechanism() *BrokerMechanism {

@@ -278,7 +278,7 @@ func (g *greeting) step(message []byte) (out []byte, known bool, err error) {
 // ended is of a client that goes away while it is asked who it is, or takes too long.
 func (g *greeting) ended(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("the client is not done after %v", authenticateTimeout)
+		err = fmt.Errorf("the client is not done after %v: %w", authenticateTimeout, err)
 	}
 	return &AuthenticationError{g.chosen, false, err}
 }
@@ -347,6 +347,35 @@ func (s *Session) logIn(ctx context.Context, client sasl.Identity) (mechanism st
 		s.broker.SetDeadline(time.Time{})
 	}
 	return exchange.Mechanism(), lifetime, err
+}
+
+// countLogin counts what became of logging in: of the client, and at the broker by a mechanism.
+func (s *Session) countLogin(mechanism string, err error) {
+	m := s.cluster.Meter
+	var failed *AuthenticationError
+	isAuth := errors.As(err, &failed)
+	if isAuth && !failed.Broker {
+		m.LoggedIn(Clients, failed.Mechanism, outcomeOf(err))
+		return
+	}
+	if s.auth == nil { // a broker could not be asked what it offers
+		return
+	}
+	m.LoggedIn(Clients, s.auth.identity.Mechanism, LoginOK)
+	switch {
+	case isAuth:
+		m.LoggedIn(Brokers, failed.Mechanism, outcomeOf(err))
+	case err == nil && mechanism != "":
+		m.LoggedIn(Brokers, mechanism, LoginOK)
+	}
+}
+
+// outcomeOf tells a refusal from a peer that went away.
+func outcomeOf(err error) Outcome {
+	if IsQuiet(err) || errors.Is(err, os.ErrDeadlineExceeded) || !isRefusal(err) {
+		return LoginBroken
+	}
+	return LoginRefused
 }
 
 // frames reads one frame after the other.

@@ -17,17 +17,17 @@ import (
 type Phase int
 
 const (
-	PhaseFirstByte   Phase = iota // before the client's TLS handshake
-	PhaseHandshake                // the client's TLS handshake
-	PhaseRoute                    // where the name that the client asks for leads
-	PhaseAuthenticate             // who the client is
-	PhaseDial                     // TCP to the broker
-	PhaseUpstreamTLS              // TLS to the broker
-	PhaseCluster                  // whether the broker belongs to the cluster
-	PhaseLogin                    // whether the broker lets the proxy in for the client
-	PhaseRequest                  // requests, client to broker
-	PhaseResponse                 // responses, broker to client
-	PhaseRewrite                  // a response that cannot be rewritten
+	PhaseFirstByte    Phase = iota // before the client's TLS handshake
+	PhaseHandshake                 // the client's TLS handshake
+	PhaseRoute                     // where the name that the client asks for leads
+	PhaseAuthenticate              // who the client is
+	PhaseDial                      // TCP to the broker
+	PhaseUpstreamTLS               // TLS to the broker
+	PhaseCluster                   // whether the broker belongs to the cluster
+	PhaseLogin                     // whether the broker lets the proxy in for the client
+	PhaseRequest                   // requests, client to broker
+	PhaseResponse                  // responses, broker to client
+	PhaseRewrite                   // a response that cannot be rewritten
 
 	phases = iota
 )

@@ -289,6 +289,7 @@ func (s *Session) reach(ctx context.Context) error {
 func (s *Session) reachAuthenticated(ctx context.Context) error {
 	mechanism := ""
 	err := s.authenticate(ctx, func(client sasl.Identity) error {
+		s.auth = &authenticated{identity: client} // which the log tells, whatever comes
 		if err := s.reach(ctx); err != nil {
 			return err
 		}
@@ -299,6 +300,7 @@ func (s *Session) reachAuthenticated(ctx context.Context) error {
 		}
 		return err
 	})
+	s.countLogin(mechanism, err)
 	if err != nil {
 		return withLoginPhase(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode"
 
+	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/api/apitest"
 )
 

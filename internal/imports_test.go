@@ -55,6 +55,7 @@ var rules = map[string]struct {
 		never:  []string{"net", "os", "log", "unsafe"},
 		noGo:   true,
 	},
+	"internal/principal": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/page": {

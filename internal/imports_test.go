@@ -55,6 +55,11 @@ var rules = map[string]struct {
 		never:  []string{"net", "os", "log", "unsafe"},
 		noGo:   true,
 	},
+	"internal/credentials": {
+		ours:   []string{"internal/sasl", "internal/text"},
+		others: []string{"go.yaml.in/yaml/v4"},
+		never:  []string{"net", "flag", "log", "log/slog", "os/signal"},
+	},
 	"internal/principal": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},

@@ -79,6 +79,9 @@ func (e *UnavailableError) Error() string {
 }
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
+// Unavailable tells it from a refusal.
+func (e *UnavailableError) Unavailable() bool { return true }
+
 // Store finds credentials. It may be used concurrently.
 type Store struct {
 	folder       string

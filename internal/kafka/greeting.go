@@ -34,6 +34,8 @@ const (
 	CodeUnsupportedMechanism = 33
 	CodeIllegalState         = 34
 	CodeAuthenticationFailed = 58
+
+	CodeClusterAuthorizationFailed = 31
 )
 
 var errGreeting = errors.New("it is not well formed")
@@ -136,6 +138,24 @@ func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, 
 	}
 	if flexible {
 		b = append(b, 0)
+	}
+	return sized(b)
+}
+
+// RefuseAPIVersions returns the response to an ApiVersions request that offers nothing, with
+// an error code.
+func (g *Greeting) RefuseAPIVersions(code int16) []byte {
+	b := binary.BigEndian.AppendUint16(responseTo(g.Correlation), uint16(code))
+	if g.Version < softwareSince {
+		b = binary.BigEndian.AppendUint32(b, 0)
+	} else {
+		b = append(b, 1) // an empty compact array
+	}
+	if g.Version > 0 {
+		b = binary.BigEndian.AppendUint32(b, 0) // throttle time
+	}
+	if g.Version >= softwareSince {
+		b = append(b, 0) // tags
 	}
 	return sized(b)
 }

@@ -25,8 +25,9 @@ import (
 type Authentication interface {
 	// Mechanisms returns what a client may choose from.
 	Mechanisms() []string
-	// Begin begins an exchange with a client; nil: there is no such mechanism.
-	Begin(mechanism string) sasl.Server
+	// Begin begins an exchange with a client; nil: there is no such mechanism. ctx bounds what
+	// the exchange waits for.
+	Begin(ctx context.Context, mechanism string) sasl.Server
 	// ByCertificate returns who a client is by the certificate that it has shown, and that was
 	// verified; nil chain: it has shown none. false: that does not tell.
 	ByCertificate(chain []*x509.Certificate) (sasl.Identity, bool, error)
@@ -36,6 +37,9 @@ type Authentication interface {
 	// APIVersions returns what the broker at a route offers: the response to an ApiVersions
 	// request of a version, with its length and the correlation id 0.
 	APIVersions(ctx context.Context, r *route.Route, version int16) ([]byte, error)
+	// Connect connects to where a route leads, for a client. The error is one of
+	// [Cluster].Connect, or says why there is nothing to show the broker for it.
+	Connect(ctx context.Context, client sasl.Identity, r *route.Route) (*tlswire.Conn, route.Address, error)
 	// Login begins an exchange with a broker for a client; nil: brokers want none. The error
 	// is what the client is told: it tells no secret.
 	Login(ctx context.Context, client sasl.Identity, broker route.Address) (sasl.Client, error)
@@ -123,6 +127,8 @@ type greeting struct {
 // can be told.
 func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) error) error {
 	g := &greeting{session: s, how: s.cluster.Auth, connect: connect, in: frames{conn: s.client, most: maxGreeting}}
+	ctx, cancel := context.WithTimeout(ctx, authenticateTimeout)
+	defer cancel()
 	s.client.SetDeadline(time.Now().Add(authenticateTimeout))
 	identity, known, err := g.how.ByCertificate(s.client.VerifiedChain())
 	if err != nil {
@@ -132,7 +138,7 @@ func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) 
 		if identity, err = g.run(ctx); err != nil {
 			return err
 		}
-	} else if err = connect(identity); err != nil {
+	} else if err = g.admit(ctx, identity); err != nil {
 		return err
 	}
 	s.auth = &authenticated{identity: identity, early: g.in.rest()}
@@ -149,7 +155,7 @@ func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 				return sasl.Identity{}, g.ended(err)
 			}
 			if !greets(key) { // which may be as long as it likes
-				return g.anonymous(key)
+				return g.anonymous(ctx, key)
 			}
 		}
 		frame, err := g.in.next()
@@ -176,12 +182,28 @@ func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 }
 
 // anonymous lets a client in that begins with a request, if that is allowed.
-func (g *greeting) anonymous(key int16) (sasl.Identity, error) {
+func (g *greeting) anonymous(ctx context.Context, key int16) (sasl.Identity, error) {
 	identity, ok := g.how.Anonymous()
 	if !ok || g.exchange != nil {
 		return identity, &AuthenticationError{g.chosen, false, fmt.Errorf("the client sent a request (%s) before it was authenticated", kafka.APIName(kafka.APIIndex(key)))}
 	}
-	return identity, g.connect(identity)
+	return identity, g.admit(ctx, identity)
+}
+
+// admit connects for a client that is known without an exchange. When it is refused, an
+// ApiVersions request, with which most clients begin, is answered with an error.
+func (g *greeting) admit(ctx context.Context, identity sasl.Identity) error {
+	err := g.connect(identity)
+	if err == nil || !isRefusal(err) {
+		return err
+	}
+	if frame, failed := g.in.next(); failed == nil {
+		if request, failed := kafka.ReadGreeting(frame); failed == nil && request.Key == kafka.KeyAPIVersions {
+			g.session.client.Write(request.RefuseAPIVersions(kafka.CodeClusterAuthorizationFailed))
+		}
+	}
+	g.pause(ctx)
+	return err
 }
 
 // answer answers a greeting. With an error, what is returned may tell the client of it.
@@ -199,6 +221,7 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 	}
 	switch request.Key {
 	case kafka.KeyAPIVersions:
+		g.session.requests.Introduce(frame)
 		answer, err = g.how.APIVersions(ctx, &g.session.route, request.Version)
 		if err != nil {
 			return nil, false, WithPhase(err)
@@ -210,7 +233,7 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 		binary.BigEndian.PutUint32(answer[4:], uint32(request.Correlation))
 		return answer, false, nil
 	case kafka.KeySaslHandshake:
-		return g.handshake(&request)
+		return g.handshake(ctx, &request)
 	}
 	if g.exchange == nil {
 		err = errors.New("the client sent a SASL message before it chose a mechanism")
@@ -231,10 +254,15 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 }
 
 // isRefusal reports whether somebody was not let in, which another try does not change. A
-// broker that cannot be reached is none: clients give up when they are told of a refusal, and
-// try again when their connection is reset.
+// broker that cannot be reached is none, nor is a credential that cannot be looked up now:
+// clients give up when they are told of a refusal, and try again when their connection is
+// reset.
 func isRefusal(err error) bool {
 	var failed *AuthenticationError
+	var unavailable interface{ Unavailable() bool }
+	if errors.As(err, &unavailable) {
+		return false
+	}
 	return errors.As(err, &failed) && (!failed.Broker || errors.As(err, new(*kafka.LoginError)))
 }
 
@@ -249,12 +277,12 @@ func toldClient(err error) string {
 }
 
 // handshake lets a client choose a mechanism.
-func (g *greeting) handshake(request *kafka.Greeting) (answer []byte, known bool, err error) {
+func (g *greeting) handshake(ctx context.Context, request *kafka.Greeting) (answer []byte, known bool, err error) {
 	if g.exchange != nil {
 		err = errors.New("the client chose a mechanism twice")
 		return request.AnswerHandshake(kafka.CodeIllegalState, nil), false, &AuthenticationError{g.chosen, false, err}
 	}
-	if g.exchange = g.how.Begin(request.Mechanism); g.exchange == nil {
+	if g.exchange = g.how.Begin(ctx, request.Mechanism); g.exchange == nil {
 		all := g.how.Mechanisms()
 		err = fmt.Errorf("the client asked for %q, there are %q", cutName(request.Mechanism), all)
 		return request.AnswerHandshake(kafka.CodeUnsupportedMechanism, all), false, &AuthenticationError{"", false, err}
@@ -277,6 +305,9 @@ func (g *greeting) step(message []byte) (out []byte, known bool, err error) {
 
 // ended is of a client that goes away while it is asked who it is, or takes too long.
 func (g *greeting) ended(err error) error {
+	if told, ok := g.exchange.(interface{ Refused() *sasl.Failure }); ok && told.Refused() != nil {
+		return &AuthenticationError{g.chosen, false, told.Refused()} // after which many hang up
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("the client is not done after %v: %w", authenticateTimeout, err)
 	}

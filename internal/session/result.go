@@ -52,7 +52,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // connecting reports whether it was the broker that could not be reached, or that went away
 // before the session had begun.
 func (e *Error) connecting() bool {
-	return e.Phase == PhaseDial || e.Phase == PhaseUpstreamTLS || e.Phase == PhaseCluster || e.Phase == PhaseLogin && !isRefusal(e.Err)
+	return e.Phase == PhaseDial || e.Phase == PhaseUpstreamTLS || e.Phase == PhaseCluster ||
+		(e.Phase == PhaseAuthenticate || e.Phase == PhaseLogin) && !isRefusal(e.Err)
 }
 
 // Retired is the reason for which this side ended a session in which nothing was wrong.

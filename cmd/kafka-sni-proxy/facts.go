@@ -71,7 +71,7 @@ func (a *app) keepWarnings() {
 		all = append(all, l.files.warnings(s.covers(l.config))...)
 	}
 	for _, name := range sortedNames(s.clusters) {
-		all = append(all, s.clusters[name].files.shown.Warn()...)
+		all = append(append(all, s.clusters[name].files.shown.Warn()...), s.clusters[name].login.warnings()...)
 	}
 	all = append(all, a.adminFiles.warnings()...)
 	a.warnings.Store(&all)

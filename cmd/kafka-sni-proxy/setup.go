@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,8 +15,10 @@ import (
 	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/dial"
+	"kafka-sni-proxy/internal/login"
 	"kafka-sni-proxy/internal/reload"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/server"
 	"kafka-sni-proxy/internal/session"
 )
@@ -40,6 +41,7 @@ type clusterPart struct {
 	dialer *dial.Dialer
 	table  *route.Table
 	server *server.Cluster
+	login  *authentication // nil: that is between clients and brokers
 
 	// shown are the certificates that clients of the cluster are shown; nil: none, as its
 	// clients do not check names.
@@ -71,19 +73,16 @@ func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
 // load is prepare without sockets.
 func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	s := &setup{config: c, clusters: map[string]*clusterPart{}}
-	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, asks: c.AsksForCertificates, generate: "--config " + a.file}
+	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, asks: c.AsksForCertificates, mask: a.maskOf(c), gate: a.gate, log: a.log, generate: "--config " + a.file}
 	if a.file == "" {
 		l.generate = "--sni-suffix " + cmp.Or(c.Clusters[config.DefaultCluster].SNISuffix, "<domain>")
 	}
 	for name, cl := range c.Clusters {
-		if cl.Authentication != nil {
-			l.add(errors.New("this version does not authenticate clients by itself, nor to brokers: remove it"), config.ClusterPath(name, "authentication"))
-		}
 		if part := before.cluster(name); part != nil && reflect.DeepEqual(part.config, cl) && before.sameForClusters(c) {
 			s.clusters[name] = part
 			continue
 		}
-		part := &clusterPart{config: cl, files: l.cluster(name, cl)}
+		part := &clusterPart{config: cl, files: l.cluster(name, cl), login: l.authentication(name, cl)}
 		target := cl.ActiveTarget()
 		part.routesFile = checkRoutesFile(target.RoutesFile, func(err error) { l.add(err, config.TargetPath(name, cl, "routes-file")) })
 		s.clusters[name] = part
@@ -122,7 +121,7 @@ func (a *app) fileWarnings(s *setup) (all []string) {
 	}
 	for _, part := range s.clusters {
 		if part.server == nil {
-			all = append(all, part.files.shown.Warn()...)
+			all = append(append(all, part.files.shown.Warn()...), part.login.warnings()...)
 		}
 	}
 	return all
@@ -210,7 +209,34 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 		}),
 		MaxConnections: part.config.Limits.MaxConnections,
 	}
+	if part.login != nil {
+		// One for all that there will be under this name, so that sessions that run are held to
+		// what is in force.
+		if part.login.policy = login.New(a.gate); before != nil && before.login != nil {
+			part.login.policy = before.login.policy
+		}
+		part.server.Auth = part.login.policy
+	}
 	return nil
+}
+
+// useLogins puts in force how clients of the clusters log in.
+func (s *setup) useLogins() {
+	for _, part := range s.clusters {
+		if part.login != nil {
+			part.login.policy.SetCluster(part.server.Cluster, part.files.tlsConfig())
+			part.login.policy.Set(part.login.inForce())
+		}
+	}
+}
+
+// maskOf returns the mask of users that do not exist, which stays what it was at first: who
+// sees two of them can tell which users exist.
+func (a *app) maskOf(c *config.Config) func() sasl.Mask {
+	return func() sasl.Mask {
+		a.maskOnce.Do(func() { a.mask = newMask(c) })
+		return a.mask
+	}
 }
 
 // newTable returns the table of routes of a cluster, with nothing in it.
@@ -276,7 +302,7 @@ func (s *setup) parts() (all []reload.Part) {
 		all = append(all, l.files.parts()...)
 	}
 	for _, c := range s.clusters {
-		all = append(all, c.files.parts()...)
+		all = append(append(all, c.files.parts()...), c.login.parts()...)
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/hosts"
 	"kafka-sni-proxy/internal/reload"
+	"kafka-sni-proxy/internal/sasl"
 )
 
 // listenerFiles is what a listener's files say, which may change.
@@ -120,7 +122,10 @@ type loader struct {
 	mistakes
 	name     func(path string) string    // of a setting, in the log
 	asks     func(*config.Listener) bool // whether clients are asked for certificates
-	generate string                      // flags that go with --generate-certs
+	mask     func() sasl.Mask            // of users that do not exist
+	log      *slog.Logger
+	gate     *sasl.Gate // of work with passwords
+	generate string     // flags that go with --generate-certs
 }
 
 // listener reads a listener's files. covers are the names that its certificates should be

@@ -52,9 +52,9 @@ type Brokers struct {
 	// Credential returns what is shown for a principal. Nil: brokers want nothing.
 	Credential func(ctx context.Context, principal string) (sasl.Secret, error)
 	// ForProxy returns what is shown for the proxy's own questions. Nil, or "": nothing.
-	ForProxy func(ctx context.Context) (sasl.Secret, error)
+	ForProxy func() sasl.Secret
 	// Exchange begins an exchange with a broker. Nil: there is none, as with certificates.
-	Exchange func(ctx context.Context, credential sasl.Secret, principal string, broker route.Address) (sasl.Client, error)
+	Exchange Exchange
 	// Certificate reads a credential that is a certificate with its key. Nil: it is none.
 	Certificate func(credential sasl.Secret) (tls.Certificate, error)
 }
@@ -77,7 +77,9 @@ func (p *Policy) Set(s *Settings) { p.settings.Store(s) }
 // SetCluster says which cluster the brokers are of. tlsConfig is how they are connected to;
 // nil: in plaintext.
 func (p *Policy) SetCluster(c *cluster.Cluster, tlsConfig *tls.Config) {
-	p.ways.Store(&ways{base: c, tls: tlsConfig})
+	if w := p.ways.Load(); w == nil || w.base != c { // else what it has learned stays
+		p.ways.Store(&ways{base: c, tls: tlsConfig})
+	}
 }
 
 // Mechanisms implements session.Authentication.
@@ -121,15 +123,6 @@ func (p *Policy) Anonymous() (sasl.Identity, bool) {
 	return sasl.Identity{Principal: name, Mechanism: "ANONYMOUS"}, name != ""
 }
 
-// credential returns what is shown for a client. "": nothing.
-func (p *Policy) credential(ctx context.Context, client sasl.Identity) (sasl.Secret, error) {
-	b := &p.settings.Load().Brokers
-	if b.Credential == nil {
-		return "", nil
-	}
-	return b.Credential(ctx, client.Principal)
-}
-
 // Login implements session.Authentication.
 func (p *Policy) Login(ctx context.Context, client sasl.Identity, broker route.Address) (sasl.Client, error) {
 	b := &p.settings.Load().Brokers
@@ -155,14 +148,14 @@ func (p *Policy) Connect(ctx context.Context, client sasl.Identity, r *route.Rou
 	}
 	c, err := w.with(credential, b.Certificate)
 	if err != nil {
-		return nil, route.Address{}, err
+		return nil, route.Address{}, &unusable{client.Principal, err}
 	}
 	return c.Connect(ctx, r)
 }
 
 // APIVersions implements session.Authentication.
 func (p *Policy) APIVersions(ctx context.Context, r *route.Route, version int16) ([]byte, error) {
-	c, err := p.forProxy(ctx)
+	c, err := p.forProxy()
 	if err != nil {
 		return nil, err
 	}
@@ -170,14 +163,14 @@ func (p *Policy) APIVersions(ctx context.Context, r *route.Route, version int16)
 }
 
 // forProxy returns the cluster as the proxy itself connects to it.
-func (p *Policy) forProxy(ctx context.Context) (*cluster.Cluster, error) {
+func (p *Policy) forProxy() (*cluster.Cluster, error) {
 	b, w := &p.settings.Load().Brokers, p.ways.Load()
 	if b.Certificate == nil || b.ForProxy == nil {
 		return w.base, nil
 	}
-	credential, err := b.ForProxy(ctx)
-	if err != nil || credential == "" {
-		return w.base, err
+	credential := b.ForProxy()
+	if credential == "" {
+		return w.base, nil
 	}
 	return w.with(credential, b.Certificate)
 }

@@ -29,7 +29,7 @@ var rules = map[string]struct {
 	"cmd/kafka-sni-proxy": {
 		ours: []string{"internal/server", "internal/session", "internal/cluster", "internal/tlswire", "internal/kafka",
 			"internal/route", "internal/suggest", "internal/hosts", "internal/certs", "internal/config", "internal/reload", "internal/admin", "internal/dial", "internal/preflight", "internal/progress", "internal/accesslog", "internal/trace",
-			"internal/api", "internal/histogram", "internal/view", "internal/top", "internal/sasl"},
+			"internal/api", "internal/histogram", "internal/view", "internal/top", "internal/sasl", "internal/login", "internal/credentials", "internal/principal", "internal/oauth"},
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "github.com/charmbracelet/x/term", "golang.org/x/"},
 	},
 	"internal/preflight": {
@@ -55,6 +55,22 @@ var rules = map[string]struct {
 		never:  []string{"net", "os", "log", "unsafe"},
 		noGo:   true,
 	},
+	"internal/credentials": {
+		ours:   []string{"internal/sasl", "internal/text"},
+		others: []string{"go.yaml.in/yaml/v4"},
+		never:  []string{"net", "flag", "log", "log/slog", "os/signal"},
+	},
+	"internal/oauth": {
+		ours:   []string{"internal/sasl", "internal/text"},
+		others: []string{"github.com/go-jose/go-jose/v4", "golang.org/x/oauth2"},
+		never:  []string{"flag", "log", "log/slog", "os/signal"},
+	},
+	"internal/login": {
+		ours:  []string{"internal/session", "internal/cluster", "internal/tlswire", "internal/route", "internal/sasl", "internal/credentials", "internal/principal", "internal/oauth"},
+		never: []string{"flag", "os", "log", "log/slog", "os/signal", "unsafe"},
+		noGo:  true,
+	},
+	"internal/principal": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/histogram": {never: []string{"net", "os", "log", "log/slog", "unsafe"}, noGo: true},
 	"internal/progress":  {never: []string{"net", "log", "log/slog"}, noGo: true},
 	"internal/page": {

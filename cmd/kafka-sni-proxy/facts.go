@@ -20,6 +20,8 @@ type facts struct {
 	listeners    []api.Listener
 	certificates []api.Certificate
 	via          map[string]string
+
+	authentication map[string]admin.Authentication
 }
 
 // phase is what the program is at.
@@ -32,7 +34,7 @@ func (a *app) setPhase(state string) { a.phase.Store(&phase{state, time.Now()}) 
 
 // setFacts notes what is in force.
 func (a *app) setFacts(s *setup) {
-	f := &facts{via: map[string]string{}}
+	f := &facts{via: map[string]string{}, authentication: map[string]admin.Authentication{}}
 	for _, l := range s.listeners {
 		f.listeners = append(f.listeners, s.factsOf(l))
 		for _, shown := range l.files.shown {
@@ -50,6 +52,9 @@ func (a *app) setFacts(s *setup) {
 		if via, err := url.Parse(string(part.config.ActiveTarget().Via)); err == nil && via.Host != "" {
 			f.via[name] = via.Scheme + "://" + via.Host
 		}
+		if brokers := part.config.BrokerMechanism(); brokers != nil {
+			f.authentication[name] = admin.Authentication{Clients: part.config.ClientMechanisms(), Brokers: brokers.Mechanism}
+		}
 	}
 	if shown := a.adminFiles.shown; shown.Value().Leaf != nil {
 		f.certificates = append(f.certificates, certificateFacts("admin", "", shown.Files[0], shown.Value().Leaf))
@@ -66,7 +71,7 @@ func (a *app) keepWarnings() {
 		all = append(all, l.files.warnings(s.covers(l.config))...)
 	}
 	for _, name := range sortedNames(s.clusters) {
-		all = append(all, s.clusters[name].files.shown.Warn()...)
+		all = append(append(all, s.clusters[name].files.shown.Warn()...), s.clusters[name].login.warnings()...)
 	}
 	all = append(all, a.adminFiles.warnings()...)
 	a.warnings.Store(&all)
@@ -113,7 +118,7 @@ func (a *app) Facts() admin.Facts {
 		Version: versionOnly(), GoVersion: runtime.Version(), Host: host, PID: os.Getpid(),
 		Started: a.started, State: phase.state, StateSince: phase.since, Configuration: a.file,
 		MaxConnections: limits.MaxConnections, Listeners: slices.Clone(is.listeners), Certificates: slices.Clone(is.certificates),
-		Reload: a.reloadFacts(), HandOver: a.handOverFacts(), Via: is.via,
+		Reload: a.reloadFacts(), HandOver: a.handOverFacts(), Via: is.via, Authentication: is.authentication,
 		ShowConfiguration: a.showConfiguration, Log: a.lines.last,
 	}
 	for i := range f.Certificates {

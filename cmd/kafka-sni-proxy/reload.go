@@ -56,6 +56,7 @@ func (a *app) use(s *setup) {
 	a.level.UnmarshalText([]byte(s.config.Log.Level))
 	a.server.SetLimits(limits(s.config))
 	s.show()
+	s.useLogins()
 	a.setOwnKeys(s)
 
 	var clusters []*server.Cluster
@@ -169,7 +170,7 @@ func (a *app) Reloaded(e reload.Event) {
 	for _, part := range s.clusters {
 		f := part.files
 		if isNew(f.shown.Setting, f.brokers.Setting) {
-			part.server = &server.Cluster{Cluster: part.server.With(f.tlsConfig()), MaxConnections: part.server.MaxConnections}
+			part.server = &server.Cluster{Cluster: part.server.With(f.tlsConfig()), MaxConnections: part.server.MaxConnections, Auth: part.server.Auth}
 		}
 		if isNew(f.hosts.Setting) {
 			part.dialer.SetHosts(f.hosts.Value())

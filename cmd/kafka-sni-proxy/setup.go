@@ -15,8 +15,10 @@ import (
 	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/dial"
+	"kafka-sni-proxy/internal/login"
 	"kafka-sni-proxy/internal/reload"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/server"
 	"kafka-sni-proxy/internal/session"
 )
@@ -39,6 +41,7 @@ type clusterPart struct {
 	dialer *dial.Dialer
 	table  *route.Table
 	server *server.Cluster
+	login  *authentication // nil: that is between clients and brokers
 
 	// shown are the certificates that clients of the cluster are shown; nil: none, as its
 	// clients do not check names.
@@ -70,7 +73,7 @@ func (a *app) prepare(c *config.Config, before *setup, wrong *mistakes) *setup {
 // load is prepare without sockets.
 func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 	s := &setup{config: c, clusters: map[string]*clusterPart{}}
-	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, generate: "--config " + a.file}
+	l := &loader{mistakes: mistakes{text: wrong.text}, name: a.settingName, asks: c.AsksForCertificates, mask: a.maskOf(c), gate: a.gate, log: a.log, generate: "--config " + a.file}
 	if a.file == "" {
 		l.generate = "--sni-suffix " + cmp.Or(c.Clusters[config.DefaultCluster].SNISuffix, "<domain>")
 	}
@@ -79,14 +82,14 @@ func (a *app) load(c *config.Config, before *setup, wrong *mistakes) *setup {
 			s.clusters[name] = part
 			continue
 		}
-		part := &clusterPart{config: cl, files: l.cluster(name, cl)}
+		part := &clusterPart{config: cl, files: l.cluster(name, cl), login: l.authentication(name, cl)}
 		target := cl.ActiveTarget()
 		part.routesFile = checkRoutesFile(target.RoutesFile, func(err error) { l.add(err, config.TargetPath(name, cl, "routes-file")) })
 		s.clusters[name] = part
 	}
 	for i, li := range c.Listeners {
 		part := &listenerPart{index: i, config: li}
-		if old := before.listener(li); old != nil && sameFiles(old.config, li) {
+		if old := before.listener(li); old != nil && sameFiles(old.config, li) && before.config.AsksForCertificates(old.config) == c.AsksForCertificates(li) {
 			part.files = old.files
 		} else {
 			part.files = l.listener(i, li, s.covers(li))
@@ -118,7 +121,7 @@ func (a *app) fileWarnings(s *setup) (all []string) {
 	}
 	for _, part := range s.clusters {
 		if part.server == nil {
-			all = append(all, part.files.shown.Warn()...)
+			all = append(append(all, part.files.shown.Warn()...), part.login.warnings()...)
 		}
 	}
 	return all
@@ -206,7 +209,34 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 		}),
 		MaxConnections: part.config.Limits.MaxConnections,
 	}
+	if part.login != nil {
+		// One for all that there will be under this name, so that sessions that run are held to
+		// what is in force.
+		if part.login.policy = login.New(a.gate); before != nil && before.login != nil {
+			part.login.policy = before.login.policy
+		}
+		part.server.Auth = part.login.policy
+	}
 	return nil
+}
+
+// useLogins puts in force how clients of the clusters log in.
+func (s *setup) useLogins() {
+	for _, part := range s.clusters {
+		if part.login != nil {
+			part.login.policy.SetCluster(part.server.Cluster, part.files.tlsConfig())
+			part.login.policy.Set(part.login.inForce())
+		}
+	}
+}
+
+// maskOf returns the mask of users that do not exist, which stays what it was at first: who
+// sees two of them can tell which users exist.
+func (a *app) maskOf(c *config.Config) func() sasl.Mask {
+	return func() sasl.Mask {
+		a.maskOnce.Do(func() { a.mask = newMask(c) })
+		return a.mask
+	}
 }
 
 // newTable returns the table of routes of a cluster, with nothing in it.
@@ -272,7 +302,7 @@ func (s *setup) parts() (all []reload.Part) {
 		all = append(all, l.files.parts()...)
 	}
 	for _, c := range s.clusters {
-		all = append(all, c.files.parts()...)
+		all = append(append(all, c.files.parts()...), c.login.parts()...)
 	}
 	return all
 }

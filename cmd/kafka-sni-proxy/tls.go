@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +19,15 @@ import (
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/hosts"
 	"kafka-sni-proxy/internal/reload"
+	"kafka-sni-proxy/internal/sasl"
 )
 
 // listenerFiles is what a listener's files say, which may change.
 type listenerFiles struct {
 	shown   []*reload.Source[tls.Certificate] // to clients
 	clients reload.Source[clientTrust]        // with mTLS
+
+	required bool // a certificate of the client
 }
 
 // clusterFiles is what a cluster's files say, which may change.
@@ -71,7 +75,10 @@ func (f *listenerFiles) tlsConfig() *tls.Config {
 		c.GetCertificate = certs.ByName(c.Certificates)
 	}
 	if len(f.clients.Files) > 0 {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+		if f.required {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+		}
 		c.ClientCAs = f.clients.Value().pool
 		// This one is asked when a client resumes a TLS session, too.
 		revoked := f.clients.Value().revoked
@@ -113,8 +120,12 @@ func (f *clusterFiles) tlsConfig() *tls.Config {
 // loader reads the files that a configuration names.
 type loader struct {
 	mistakes
-	name     func(path string) string // of a setting, in the log
-	generate string                   // flags that go with --generate-certs
+	name     func(path string) string    // of a setting, in the log
+	asks     func(*config.Listener) bool // whether clients are asked for certificates
+	mask     func() sasl.Mask            // of users that do not exist
+	log      *slog.Logger
+	gate     *sasl.Gate // of work with passwords
+	generate string     // flags that go with --generate-certs
 }
 
 // listener reads a listener's files. covers are the names that its certificates should be
@@ -126,7 +137,7 @@ func (l *loader) listener(i int, c *config.Listener, covers []string) *listenerF
 			f.shown = append(f.shown, l.shownToClients(config.ListenerPath(i, fmt.Sprintf("certificates[%d]", j)), pair, covers, len(c.Certificates) == 1))
 		}
 	}
-	l.clients(f, c.ClientCertificates, func(setting string) string { return config.ListenerPath(i, setting) })
+	l.clients(f, c, func(setting string) string { return config.ListenerPath(i, setting) })
 	return f
 }
 
@@ -260,10 +271,12 @@ func expiresSoon(file string, leaf *x509.Certificate) []string {
 }
 
 // clients reads what clients' certificates are checked with.
-func (l *loader) clients(f *listenerFiles, m config.ClientCertificates, path func(setting string) string) {
-	if !m.Require || m.CACerts == "" {
+func (l *loader) clients(f *listenerFiles, c *config.Listener, path func(setting string) string) {
+	m := c.ClientCertificates
+	if !l.asks(c) || m.CACerts == "" {
 		return
 	}
+	f.required = m.Require
 	paths := []string{path("client-certificates.ca-certs")}
 	f.clients = reload.Source[clientTrust]{
 		Setting:  l.name(paths[0]),

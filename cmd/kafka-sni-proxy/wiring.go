@@ -14,6 +14,7 @@ import (
 
 	"kafka-sni-proxy/internal/config"
 	"kafka-sni-proxy/internal/reload"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/server"
 )
 
@@ -40,6 +41,10 @@ type app struct {
 	ownKeys   atomic.Pointer[map[string]bool]
 	expiry    atomic.Pointer[expiry]
 
+	gate     *sasl.Gate // of work with passwords, for all clusters
+	mask     sasl.Mask  // of users that do not exist
+	maskOnce sync.Once
+
 	// What the admin port tells.
 	adminFiles  *adminFiles
 	started     time.Time
@@ -59,7 +64,7 @@ type app struct {
 // ports are opened. The error has everything that is wrong; then the ports are
 // closed again and nothing has been served.
 func build(f *flags, stdout, stderr io.Writer) (*app, error) {
-	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar), started: time.Now(), parent: os.Getppid()}
+	a := &app{file: f.configFile, read: f.configuration, level: new(slog.LevelVar), gate: sasl.NewGate(0), started: time.Now(), parent: os.Getppid()}
 	a.setPhase("serving")
 	a.configFile = reload.Source[*setup]{
 		Setting: "--config",

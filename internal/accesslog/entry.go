@@ -42,6 +42,12 @@ type Entry struct {
 	ClientID        string `json:"client_id,omitempty"`
 	TLS             string `json:"tls,omitempty"` // such as TLS 1.3
 
+	// Principal is who the client has proved to be, by Mechanism, and BrokerMechanism how the
+	// proxy was let in by the broker for it; empty where the proxy does not ask.
+	Principal       string `json:"principal,omitempty"`
+	Mechanism       string `json:"mechanism,omitempty"`
+	BrokerMechanism string `json:"broker_mechanism,omitempty"`
+
 	RequestBytes  int64 `json:"request_bytes"` // forwarded, as plaintext
 	ResponseBytes int64 `json:"response_bytes"`
 	Requests      int64 `json:"requests"`
@@ -78,7 +84,7 @@ func (s Seconds) MarshalJSON() ([]byte, error) {
 
 // line returns the entry as a line.
 func (e Entry) line() []byte {
-	for _, s := range []*string{&e.Listener, &e.Client, &e.SNI, &e.Cluster, &e.Upstream, &e.Software, &e.SoftwareVersion, &e.ClientID, &e.TLS, &e.Phase, &e.Reason} {
+	for _, s := range []*string{&e.Listener, &e.Client, &e.SNI, &e.Cluster, &e.Upstream, &e.Software, &e.SoftwareVersion, &e.ClientID, &e.TLS, &e.Principal, &e.Phase, &e.Reason} {
 		*s = text.Cut(*s, MaxText)
 	}
 	var b bytes.Buffer

@@ -61,9 +61,17 @@ type Facts struct {
 	Reload                   api.Reload
 	HandOver                 *api.HandOver
 	Warnings                 []string
-	Via                      map[string]string // by cluster, without passwords
-	ShowConfiguration        func() string     // see [api.Support]
-	Log                      func() []string   // likewise
+	Via                      map[string]string         // by cluster, without passwords
+	Authentication           map[string]Authentication // by cluster, where there is any
+	ShowConfiguration        func() string             // see [api.Support]
+	Log                      func() []string           // likewise
+}
+
+// Authentication is how a cluster's clients log in at the proxy, and the proxy at brokers.
+type Authentication struct {
+	Clients []string // mechanisms
+	Brokers string   // mechanism
+
 }
 
 // Options are what the port is asked to do besides.

@@ -35,6 +35,7 @@ var (
 	metricOldest         = Metric("oldest_request_age_seconds", "For how long the oldest request in flight has had no response; 0 without one.", "cluster")
 	metricThrottled      = Metric("throttled_responses_total", "Responses by which a broker told its client to wait (throttle_time_ms), as far as they were seen.", "cluster")
 	metricThrottle       = Metric("throttle_seconds_total", "For how long brokers told clients to wait, together.", "cluster")
+	metricLogins         = Metric("logins_total", "Logins of clients at the proxy, and of the proxy at brokers: let in (ok), refused, not finished (broken), or another one of a connection that was let in (again).", "cluster", "side", "mechanism", "result")
 	metricDialTime       = Metric("broker_dial_duration_seconds", "Connecting to a broker, TLS included, where that succeeded.", "cluster", "broker")
 	metricDialErrors     = Metric("broker_dial_errors_total", "Attempts to connect to a broker that failed, by how far they came.", "cluster", "broker", "stage")
 	metricBrokerUp       = Metric("broker_up", "1 if the last attempt to connect to the broker succeeded.", "cluster", "broker")
@@ -160,6 +161,9 @@ func (m metrics) measured(ch chan<- prometheus.Metric, name string, meter *sessi
 		ch <- newHistogram(metricAdded, &s, fast, name, k.String())
 		ch <- prometheus.MustNewConstMetric(metricStalled, prometheus.CounterValue, (meter.Stalled(k) + waiting.Stalled[k]).Seconds(), name, k.String())
 	}
+	meter.Logins(func(side session.Side, mechanism string, became session.Outcome, n int64) {
+		ch <- prometheus.MustNewConstMetric(metricLogins, prometheus.CounterValue, float64(n), name, side.String(), mechanism, became.String())
+	})
 	n, wait := meter.Throttled()
 	ch <- prometheus.MustNewConstMetric(metricThrottled, prometheus.CounterValue, float64(n), name)
 	ch <- prometheus.MustNewConstMetric(metricThrottle, prometheus.CounterValue, wait.Seconds(), name)

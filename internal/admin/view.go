@@ -105,6 +105,9 @@ func (v *view) Clusters() api.Clusters {
 			APIs:    apis(s.Meter),
 		}
 		c.Traffic.Throttled, _ = s.Meter.Throttled()
+		if how, ok := facts.Authentication[d.Name]; ok {
+			c.Authentication = &api.Authentication{Clients: orEmpty(how.Clients), Brokers: how.Brokers, Logins: logins(s.Meter)}
+		}
 		c.Health, c.Since = clusterHealth(c.Brokers)
 		all.Clusters = append(all.Clusters, c)
 	}
@@ -187,6 +190,18 @@ func apis(m *session.Meter) []api.APIUse {
 	return all
 }
 
+func logins(m *session.Meter) []api.Logins {
+	all := []api.Logins{}
+	m.Logins(func(side session.Side, mechanism string, became session.Outcome, n int64) {
+		if last := len(all) - 1; last < 0 || all[last].Side != side.String() || all[last].Mechanism != mechanism {
+			all = append(all, api.Logins{Side: side.String(), Mechanism: mechanism})
+		}
+		of := &all[len(all)-1]
+		*[]*int64{&of.OK, &of.Refused, &of.Broken, &of.Again}[became] = n
+	})
+	return all
+}
+
 // quantiles returns nil of nothing.
 func quantiles(s *histogram.Snapshot) *api.Quantiles {
 	p50, ok := s.Quantile(0.5)
@@ -246,7 +261,7 @@ func matches(s *server.SessionView, q *api.SessionQuery, text string) bool {
 			return false
 		}
 	}
-	return text == "" || slices.ContainsFunc([]string{s.Client.String(), s.ClientID, s.Software, s.Version, s.ServerName, clusterName(s), brokerName(s)},
+	return text == "" || slices.ContainsFunc([]string{s.Client.String(), s.ClientID, s.Software, s.Version, s.ServerName, s.Login.Principal, clusterName(s), brokerName(s)},
 		func(of string) bool { return strings.Contains(strings.ToLower(of), text) })
 }
 
@@ -259,6 +274,7 @@ var sorts = map[string]func(a, b *server.SessionView) int{
 	"broker": func(a, b *server.SessionView) int {
 		return cmp.Or(cmp.Compare(a.Broker.Host, b.Broker.Host), cmp.Compare(a.Broker.Port, b.Broker.Port))
 	},
+	"principal": func(a, b *server.SessionView) int { return cmp.Compare(a.Login.Principal, b.Login.Principal) },
 	"software": func(a, b *server.SessionView) int {
 		return cmp.Or(cmp.Compare(a.Software, b.Software), cmp.Compare(a.Version, b.Version))
 	},
@@ -289,6 +305,7 @@ func describe(s *server.SessionView, now time.Time) api.Session {
 		RequestBytes: s.RequestBytes, ResponseBytes: s.ResponseBytes, Requests: s.Snapshot.Requests, Responses: s.Snapshot.Responses,
 		BytesPerSecond: s.BytesPerSecond, InFlight: s.InFlight, Oldest: s.Oldest.Seconds(), OldestAPI: s.OldestAPI, Idle: s.Idle.Seconds(),
 		Provisional: s.Route.Kind == route.Provisional,
+		Principal:   cut(s.Login.Principal), Mechanism: s.Login.Mechanism, BrokerMechanism: s.Login.BrokerMechanism,
 	}
 	if stalled := s.Stalled[session.Responses]; stalled > 0 {
 		d.Stalled, d.StalledBy = stalled.Seconds(), "client"
@@ -318,7 +335,7 @@ func (v *view) Failures() api.Failures {
 	for _, f := range v.proxy.Failures() {
 		all.Failures = append(all.Failures, api.Failure{
 			First: f.First.UTC(), Last: f.Last.UTC(), Count: f.Count, Client: f.Client, SNI: cut(f.ServerName), Listener: f.Listener,
-			Cluster: f.Cluster, Broker: f.Broker, Phase: f.Phase, Reason: cut(f.Reason), Remedy: cut(f.Hint),
+			Cluster: f.Cluster, Broker: f.Broker, Principal: cut(f.Principal), Phase: f.Phase, Reason: cut(f.Reason), Remedy: cut(f.Hint),
 		})
 	}
 	return all

@@ -228,6 +228,27 @@ type Cluster struct {
 	Brokers []Broker `json:"brokers"`
 	// APIs are the requests by API, the most frequent first.
 	APIs []APIUse `json:"apis"`
+	// Authentication is who clients are and who they are to the brokers; left out where that is
+	// between them.
+	Authentication *Authentication `json:"authentication,omitempty"`
+}
+
+// Authentication is how clients log in at the proxy, and the proxy at brokers.
+type Authentication struct {
+	Clients []string `json:"clients"` // mechanisms
+	Brokers string   `json:"brokers"` // mechanism
+	Logins  []Logins `json:"logins"`
+}
+
+// Logins counts logins.
+type Logins struct {
+	Side      string `json:"side"` // client (at the proxy) or broker (the proxy, there)
+	Mechanism string `json:"mechanism"`
+	OK        int64  `json:"ok"`
+	Refused   int64  `json:"refused"`
+	Broken    int64  `json:"broken"` // not finished: the other side went away, or took too long
+	// Again are further logins of connections that were let in (KIP-368).
+	Again int64 `json:"again"`
 }
 
 // Queries counts the proxy's own questions.
@@ -296,6 +317,12 @@ type Session struct {
 	ClientID        string `json:"client_id,omitempty"`
 	TLS             string `json:"tls,omitempty"` // such as TLS 1.3
 
+	// Principal is who the client has proved to be, by Mechanism, and BrokerMechanism how the
+	// proxy was let in by the broker for it. Left out where the proxy does not ask.
+	Principal       string `json:"principal,omitempty"`
+	Mechanism       string `json:"mechanism,omitempty"`
+	BrokerMechanism string `json:"broker_mechanism,omitempty"`
+
 	RequestBytes  int64 `json:"request_bytes"`
 	ResponseBytes int64 `json:"response_bytes"`
 	Requests      int64 `json:"requests"`
@@ -331,6 +358,8 @@ type Failure struct {
 	Listener string    `json:"listener,omitempty"`
 	Cluster  string    `json:"cluster,omitempty"`
 	Broker   string    `json:"broker,omitempty"`
+	// Principal is who the client has proved to be, before it failed.
+	Principal string `json:"principal,omitempty"`
 	// Phase is where it happened; limit: refused on arrival.
 	Phase  string `json:"phase"`
 	Reason string `json:"reason"`

@@ -10,8 +10,8 @@ import (
 
 // SessionQuery says which sessions are wanted, and in which order.
 type SessionQuery struct {
-	// Text must be in the client's address or id, its software, the server name, the broker
-	// or the cluster, in any case of letters.
+	// Text must be in the client's address, id or principal, its software, the server name, the
+	// broker or the cluster, in any case of letters.
 	Text string
 	// Cluster, Listener, Broker and State are exact; empty: any.
 	Cluster, Listener, Broker, State string
@@ -22,7 +22,7 @@ type SessionQuery struct {
 }
 
 // SessionSorts are what sessions can be sorted by.
-var SessionSorts = []string{"age", "client", "sni", "cluster", "broker", "software", "bytes", "rate", "requests", "in-flight", "oldest", "idle"}
+var SessionSorts = []string{"age", "client", "sni", "cluster", "broker", "principal", "software", "bytes", "rate", "requests", "in-flight", "oldest", "idle"}
 
 // DefaultLimit and MaxLimit are of [SessionQuery.Limit].
 const (

@@ -76,6 +76,7 @@ type knowledge struct {
 	watchers watchers
 	health   health
 	counts   counts
+	offers   offers
 }
 
 // New returns a cluster of which nothing is known but what its routes have.

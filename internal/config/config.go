@@ -97,7 +97,8 @@ type KeyPair struct {
 type ClientCertificates struct {
 	// Refuses clients without a certificate signed by one of ca-certs.
 	Require bool `yaml:"require"`
-	// The authorities of clients, a PEM file.
+	// The authorities of clients, a PEM file. Without require, clients may show a certificate
+	// where a cluster has the mechanism TLS.
 	CACerts string `yaml:"ca-certs"`
 	// Revocation lists (CRL) by ca-certs, PEM or DER files. Clients with a listed
 	// certificate are refused.
@@ -117,7 +118,8 @@ type Cluster struct {
 	// "<regex>::<replacement>", as in '^(b\d+)-.*$::${1}.kafka.example'. Where the regex does
 	// not match, the broker has its usual name.
 	BrokerMappingRule string `yaml:"broker-mapping-rule"`
-	// Who clients are, and who they are to the brokers.
+	// Who clients are, and who they are to the brokers. Default: that is between them; what
+	// clients send to log in goes through untouched.
 	Authentication *Authentication `yaml:"authentication,omitempty"`
 	// What clients of this cluster may use.
 	Limits ClusterLimits `yaml:"limits"`
@@ -127,7 +129,20 @@ type Cluster struct {
 	Active string `yaml:"active"`
 	// Several places where the cluster can be, each under a name of your choice. A cluster
 	// without targets has the settings of one itself.
-	Targets map[string]*Target `yaml:"targets"`
+	Targets map[string]*NamedTarget `yaml:"targets"`
+}
+
+// NamedTarget is one of several places where a cluster can be.
+type NamedTarget struct {
+	Target `yaml:",inline"`
+	// How the proxy authenticates with the brokers there. Default: as the cluster says.
+	Authentication *TargetAuthentication `yaml:"authentication,omitempty"`
+}
+
+// TargetAuthentication is what a target has of its own in authentication.
+type TargetAuthentication struct {
+	// How the proxy authenticates with the brokers.
+	Brokers *BrokerMechanism `yaml:"brokers,omitempty"`
 }
 
 // Target is where a cluster really is.
@@ -155,7 +170,10 @@ func (c *Cluster) ActiveTarget() *Target {
 	if len(c.Targets) == 0 {
 		return &c.Target
 	}
-	return c.Targets[c.Active]
+	if t := c.Targets[c.Active]; t != nil {
+		return &t.Target
+	}
+	return nil
 }
 
 // Names are the names by which clients see a cluster.
@@ -181,43 +199,6 @@ type UpstreamTLS struct {
 
 // Client is what is shown to brokers; both files are empty when nothing is.
 func (t UpstreamTLS) Client() KeyPair { return KeyPair{t.Cert, t.Key} }
-
-// Authentication says who clients are, and who they are to the brokers. This version knows
-// these settings and does not start with them.
-type Authentication struct {
-	// How clients authenticate, any of these.
-	Clients []ClientMechanism `yaml:"clients"`
-	// How the proxy authenticates with the brokers.
-	Brokers *BrokerMechanism `yaml:"brokers,omitempty"`
-}
-
-// ClientMechanism is a SASL mechanism for clients.
-type ClientMechanism struct {
-	// The name of the SASL mechanism, such as SCRAM-SHA-256.
-	Mechanism string `yaml:"mechanism"`
-	// For OAUTHBEARER: the URL of the keys that sign tokens.
-	JWKS string `yaml:"jwks"`
-	// For OAUTHBEARER: who issues tokens.
-	Issuer string `yaml:"issuer"`
-	// For OAUTHBEARER: whom tokens are for.
-	Audience string `yaml:"audience"`
-	// For PLAIN and SCRAM: the file of users.
-	Users string `yaml:"users"`
-}
-
-// BrokerMechanism is a SASL mechanism towards brokers.
-type BrokerMechanism struct {
-	// The name of the SASL mechanism, such as PLAIN.
-	Mechanism string `yaml:"mechanism"`
-	// What the brokers are shown.
-	Credentials Credentials `yaml:"credentials"`
-}
-
-// Credentials are what the proxy shows to brokers.
-type Credentials struct {
-	// A folder with one file for each principal.
-	Folder string `yaml:"folder"`
-}
 
 // ClusterLimits bound what the clients of one cluster may use.
 type ClusterLimits struct {

@@ -50,6 +50,21 @@ func (c *Config) Served(l *Listener) []string {
 	return slices.Sorted(maps.Keys(c.Clusters))
 }
 
+// AsksForCertificates reports whether clients of a listener are asked for certificates: those
+// must have one, or a cluster knows them by it.
+func (c *Config) AsksForCertificates(l *Listener) bool {
+	if l.ClientCertificates.CACerts == "" || l.ClientCertificates.Require {
+		return l.ClientCertificates.Require
+	}
+	for _, name := range c.Served(l) {
+		if cl := c.Clusters[name]; cl != nil && cl.Authentication != nil &&
+			slices.ContainsFunc(cl.Authentication.Clients, func(m *ClientMechanism) bool { return m.Mechanism == TLS }) {
+			return true
+		}
+	}
+	return false
+}
+
 // CertificateNames returns what one certificate has to be for, so that it covers all names
 // that clients of the listeners with TLS ask for: host names, with wildcards, and addresses;
 // and those of them that no wildcard can cover.

@@ -40,7 +40,7 @@ const (
 // found by [Config.Validate]. The File is for telling of both.
 //
 // In values, ${VAR} stands for an environment variable, ${VAR:-default} has a default for
-// one that is not set or empty, and $${ is ${ itself. What a variable holds is never taken
+// one that is not set or empty, and $${ is ${ itself; ${principal} is left as it is. What a variable holds is never taken
 // for YAML.
 func Read(name string, data []byte, env Env) (*Config, *File, Errors) {
 	r := &reader{env: env, file: newFile(name, data)}

@@ -284,17 +284,13 @@ func read(t *testing.T, text string) *Config {
 }
 
 func TestTheFilesOfTheDesignAreUnderstood(t *testing.T) {
-	for name, want := range map[string]string{
-		"one-cluster":    "",
-		"two-clusters":   "",
-		"authentication": "clusters.orders.authentication: this version does not authenticate clients by itself",
-	} {
+	for _, name := range []string{"one-cluster", "two-clusters", "authentication"} {
 		text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		wrong, warnings := read(t, string(text)).Validate()
-		if len(warnings) > 0 || want == "" && len(wrong) > 0 || want != "" && (len(wrong) != 1 || !strings.Contains(wrong.Error(), want)) {
+		if len(warnings) > 0 || len(wrong) > 0 {
 			t.Errorf("%s: %v, %v", name, wrong, warnings)
 		}
 	}

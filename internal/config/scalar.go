@@ -29,7 +29,7 @@ func (r *reader) scalar(n *yaml.Node, to reflect.Value, path string) {
 		r.errorf(n, path, "this is %s, and should be one value", kinds[n.Kind])
 		return
 	}
-	if to.Type() == reflect.TypeFor[Secret]() && !strings.HasPrefix(n.Value, secretFile) {
+	if isSecret(to.Type()) && !strings.HasPrefix(n.Value, secretFile) {
 		r.file.hide(n)
 	}
 	text, err := r.expand(n.Value)
@@ -43,6 +43,11 @@ func (r *reader) scalar(n *yaml.Node, to reflect.Value, path string) {
 	if err := r.set(to, text); err != nil {
 		r.errorf(n, path, "%v", err)
 	}
+}
+
+// isSecret reports whether what a setting has must not be shown.
+func isSecret(t reflect.Type) bool {
+	return t == reflect.TypeFor[Secret]() || t == reflect.TypeFor[Template]()
 }
 
 // secretFile begins a secret that is in a file of its own.
@@ -113,6 +118,10 @@ func (r *reader) secret(text string) (Secret, error) {
 	return Secret(secret), nil
 }
 
+// Principal is what is a client's principal between ${ and }, where a setting is for each of
+// them. The environment has no such variable.
+const Principal = "principal"
+
 // expand puts in the values of variables.
 func (r *reader) expand(text string) (string, error) {
 	var b strings.Builder
@@ -129,7 +138,7 @@ func (r *reader) expand(text string) (string, error) {
 		}
 		inside, rest, closed := strings.Cut(text[at+2:], "}")
 		name, fallback, hasFallback := strings.Cut(inside, ":-")
-		if !closed || !isVariable(name) { // such as ${1} in a rule
+		if !closed || !isVariable(name) || inside == Principal { // such as ${1} in a rule
 			b.WriteString(text[:at+2])
 			text = text[at+2:]
 			continue
@@ -158,7 +167,7 @@ func escape(text string) string {
 		inside, _, closed := strings.Cut(text[at+2:], "}")
 		name, _, _ := strings.Cut(inside, ":-")
 		b.WriteString(text[:at])
-		if closed && isVariable(name) || at > 0 && text[at-1] == '$' {
+		if closed && isVariable(name) && inside != Principal || at > 0 && text[at-1] == '$' {
 			b.WriteByte('$')
 		}
 		b.WriteString("${")

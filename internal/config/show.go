@@ -13,6 +13,9 @@ import (
 // MarshalYAML keeps secrets out of what is shown.
 func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
 
+// MarshalYAML keeps secrets out of what is shown.
+func (t Template) MarshalYAML() (any, error) { return t.String(), nil }
+
 // Show returns the configuration as a file: every setting that is in force, with secrets as
 // ***. What has no value, such as a group of settings that was not given, is left out.
 func (c *Config) Show() ([]byte, error) {
@@ -31,7 +34,7 @@ func (c *Config) Short() ([]byte, error) {
 	prune(n, nodeOf(New()))
 	each(get(n, "listeners"), func(l *yaml.Node) { prune(l, nodeOf(&Listener{})) })
 	each(get(n, "clusters"), func(c *yaml.Node) {
-		each(get(c, "targets"), func(t *yaml.Node) { prune(t, nodeOf(&Target{})) })
+		each(get(c, "targets"), func(t *yaml.Node) { prune(t, nodeOf(&NamedTarget{})) })
 		prune(c, nodeOf(&Cluster{}))
 	})
 	return encode(n)

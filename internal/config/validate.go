@@ -104,10 +104,8 @@ func (v *validator) cluster(name string, c *Cluster) {
 	if c.Limits.MaxConnections < 0 {
 		v.wrong.addf(path("limits.max-connections"), "%d is not a number of connections: choose 1 or more, or 0 for no limit", c.Limits.MaxConnections)
 	}
-	if c.Authentication != nil {
-		v.wrong.addf(path("authentication"), "this version does not authenticate clients by itself, nor to brokers: remove it, and have clients authenticate with the cluster, through the proxy")
-	}
 	v.targets(c, path)
+	v.authentication(name, c, path)
 	if rule, err := ParseRule(c.BrokerMappingRule); err != nil {
 		v.wrong.Add(err, path("broker-mapping-rule"))
 	} else if rule != nil && c.SNISuffix != "" {
@@ -187,7 +185,7 @@ func (v *validator) targets(c *Cluster, path func(string) string) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
-		v.target(c, c.Targets[name], func(setting string) string { return path("targets." + name + "." + setting) })
+		v.target(c, &c.Targets[name].Target, func(setting string) string { return path("targets." + name + "." + setting) })
 	}
 	switch {
 	case c.Active == "":

@@ -131,10 +131,11 @@ func (v *validator) listenerTLS(l *Listener, path func(string) string) {
 		}
 		v.pair(pair.Cert, pair.Key, cert, key)
 	}
-	v.clientCertificates(m, path)
+	v.clientCertificates(l, path)
 }
 
-func (v *validator) clientCertificates(m ClientCertificates, path func(string) string) {
+func (v *validator) clientCertificates(l *Listener, path func(string) string) {
+	m := l.ClientCertificates
 	require, caCerts, crl := path("client-certificates.require"), path("client-certificates.ca-certs"), path("client-certificates.crl")
 	if m.Require {
 		if m.CACerts == "" {
@@ -142,7 +143,10 @@ func (v *validator) clientCertificates(m ClientCertificates, path func(string) s
 		}
 		return
 	}
-	const useless = "does nothing without %s: clients are not asked for certificates"
+	if v.config.AsksForCertificates(l) {
+		return
+	}
+	const useless = "does nothing without %s, nor a cluster with the mechanism TLS: clients are not asked for certificates"
 	if m.CACerts != "" {
 		v.warnings.refer([]string{caCerts}, useless, require)
 	}

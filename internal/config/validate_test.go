@@ -122,7 +122,42 @@ func TestEachMistakeInAFileNamesItsSettingAndWhatToDo(t *testing.T) {
 		{aListener + clusters("sni-suffix: x.example, upstream-plaintext: true, upstream-tls: {ca-certs: ca.pem}"), "clusters.a.upstream-plaintext, clusters.a.upstream-tls: contradict each other"},
 		{aListener + clusters("sni-suffix: x.example, upstream-tls: {ca-certs: ca.pem, trust-any: true}"), "upstream-tls.ca-certs, clusters.a.upstream-tls.trust-any: contradict each other"},
 		{aListener + clusters("sni-suffix: x.example, upstream-tls: {key: k.pem}"), "clusters.a.upstream-tls.key: needs clusters.a.upstream-tls.cert, the key's certificate"},
-		{aListener + clusters("sni-suffix: x.example, authentication: {}"), "clusters.a.authentication: this version does not authenticate clients by itself, nor to brokers: remove it"},
+
+		// Authentication.
+		{aListener + clusters("sni-suffix: x.example, authentication: {brokers: {mechanism: NONE}}"), "clusters.a.authentication.clients: required: how clients prove who they are"},
+		{aListener + clusters("sni-suffix: x.example, authentication: {clients: [{mechanism: ANONYMOUS}]}"), "clusters.a.authentication.brokers: required: how the proxy authenticates with the brokers"},
+		{withClients("mechanism: scram-sha-256"), `clusters.a.authentication.clients[0].mechanism: "scram-sha-256" is not a mechanism: write SCRAM-SHA-256`},
+		{withClients("mechanism: SCRAM-SHA256"), `"SCRAM-SHA256" is not a mechanism: did you mean SCRAM-SHA-256?`},
+		{withClients("mechanism: GSSAPI"), `"GSSAPI" is not done: there are PLAIN`},
+		{withClients("users: u"), "clients[0].mechanism: required: one of PLAIN"},
+		{withClients("mechanism: PLAIN"), "clusters.a.authentication.clients[0].users: required: the file of users"},
+		{withClients("mechanism: PLAIN, users: u, issuer: x"), "clients[0].issuer: is for OAUTHBEARER, and the mechanism is PLAIN: leave it out"},
+		{withClients("mechanism: PLAIN, users: u}, {mechanism: PLAIN, users: w"), "clients[1].mechanism: PLAIN is that of clusters.a.authentication.clients[0], too"},
+		{withClients("mechanism: OAUTHBEARER, jwks: 'https://x/k', audience: y"), "clients[0].issuer: required: who issues tokens"},
+		{withClients("mechanism: OAUTHBEARER, jwks: 'https://x/k', issuer: x"), "clients[0].audience: required: whom tokens are for"},
+		{withClients("mechanism: OAUTHBEARER, jwks: 'http://x/k', issuer: x, audience: y"), "clients[0].jwks: the URL of the keys must be https://"},
+		{withClients("mechanism: OAUTHBEARER, jwks: 'ftp://x/k', issuer: x, audience: y"), "clients[0].jwks: the URL of the keys begins with ftp://"},
+		{withClients("mechanism: OAUTHBEARER, jwks: 'https://u:p@x/k', issuer: x, audience: y"), "a user or a password does not belong into the URL of the keys"},
+		{withClients("mechanism: OAUTHBEARER, jwks: k.json, issuer: x, audience: y, ca-certs: ca.pem"), "clients[0].ca-certs: is for a URL, and clusters.a.authentication.clients[0].jwks is a file"},
+		{withClients("mechanism: OAUTHBEARER, jwks: k.json, issuer: x, audience: y, clock-skew: 11m"), "clients[0].clock-skew: 11m0s is not within 0s and 10m"},
+		{withClients("mechanism: TLS"), "clients[0].mechanism: TLS wants client-certificates.ca-certs at a listener that serves the cluster"},
+		{withBrokers("mechanism: OAUTH"), `brokers.mechanism: "OAUTH" is not a mechanism`},
+		{withBrokers("mechanism: PLAIN"), "brokers.credentials: required: what the brokers are shown"},
+		{withBrokers("mechanism: NONE, credentials: {folder: f}"), "brokers.credentials: the mechanism is NONE, which shows the brokers nothing"},
+		{withBrokers("mechanism: PLAIN, credentials: {folder: f, file: g}"), "credentials.folder, clusters.a.authentication.brokers.credentials.file: contradict each other"},
+		{withBrokers("mechanism: PLAIN, credentials: {template: 'x:y'}"), "credentials.template: there is no ${principal} in it"},
+		{withBrokers("mechanism: PLAIN, credentials: {default: '***'}"), "credentials.default: *** stands where a secret is not shown"},
+		{withBrokers("mechanism: PLAIN, credentials: {folder: f, exec-timeout: 3s}"), "credentials.exec-timeout: needs clusters.a.authentication.brokers.credentials.exec"},
+		{withBrokers("mechanism: PLAIN, credentials: {exec: [f], exec-timeout: 1m}"), "credentials.exec-timeout: 1m0s is not within 0s and 10s"},
+		{withBrokers("mechanism: PLAIN, credentials: {folder: f}, region: x"), "brokers.region: is for AWS_MSK_IAM, and the mechanism is PLAIN"},
+		{withBrokers("mechanism: OAUTHBEARER, credentials: {folder: f}, scope: x"), "brokers.scope: needs clusters.a.authentication.brokers.token-endpoint"},
+		{withBrokers("mechanism: OAUTHBEARER, credentials: {folder: f}, token-endpoint: 'http://x/'"), "brokers.token-endpoint: the URL where tokens are fetched must be https://"},
+		{withBrokers("mechanism: OAUTHBEARER, credentials: {folder: f}, extensions: {auth: x}"), `brokers.extensions.auth: "auth" is not the name of an extension`},
+		{withBrokers("mechanism: PLAIN, credentials: {folder: f}, max-credential-age: 1ms"), "brokers.max-credential-age: 1ms is too short"},
+		{aListener + clusters("sni-suffix: x.example, upstream-plaintext: true, authentication: {clients: [{mechanism: ANONYMOUS}], brokers: {mechanism: TLS, credentials: {folder: f}}}"), "brokers.mechanism: TLS shows certificates, and the brokers are connected to without TLS"},
+		{aListener + "clusters: {a: {sni-suffix: x.example, active: blue, targets: {blue: {upstream: ['u:1'], authentication: {brokers: {mechanism: NONE}}}}}}", "clusters.a.targets.blue.authentication: needs clusters.a.authentication: who the clients are"},
+		{aListener + "clusters: {a: {sni-suffix: x.example, authentication: {clients: [{mechanism: ANONYMOUS}], brokers: {mechanism: NONE}}, active: blue, targets: {blue: {upstream: ['u:1'], authentication: {}}}}}", "targets.blue.authentication: wants brokers"},
+		{aListener + "clusters: {a: {sni-suffix: x.example, authentication: {clients: [{mechanism: ANONYMOUS}]}, active: blue, targets: {blue: {upstream: ['u:1'], authentication: {brokers: {mechanism: GONE}}}}}}", `targets.blue.authentication.brokers.mechanism: "GONE" is not a mechanism`},
 
 		// Targets.
 		{aListener + clusters("sni-suffix: x.example, active: blue"), "clusters.a.active: names a target, but there are none: add clusters.a.targets, or leave it out"},
@@ -241,4 +276,14 @@ func BenchmarkValidate200Clusters(b *testing.B) {
 	for b.Loop() {
 		c.Validate()
 	}
+}
+
+// withClients is a file with a mechanism for clients.
+func withClients(mechanism string) string {
+	return aListener + clusters("sni-suffix: x.example, authentication: {clients: [{"+mechanism+"}], brokers: {mechanism: NONE}}")
+}
+
+// withBrokers is a file with a mechanism for brokers.
+func withBrokers(mechanism string) string {
+	return aListener + clusters("sni-suffix: x.example, authentication: {clients: [{mechanism: ANONYMOUS}], brokers: {"+mechanism+"}}")
 }

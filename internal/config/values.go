@@ -24,6 +24,19 @@ func (s Secret) String() string {
 // GoString keeps %#v from showing it.
 func (s Secret) GoString() string { return s.String() }
 
+// Template is the text of a secret, or file: and the path of one. The text is not shown.
+type Template string
+
+func (t Template) String() string {
+	if strings.HasPrefix(string(t), secretFile) {
+		return string(t)
+	}
+	return Secret(t).String()
+}
+
+// GoString keeps %#v from showing it.
+func (t Template) GoString() string { return t.String() }
+
 // Size is a number of bytes, written as 1048576, 1MiB, 64KiB or 1GiB.
 type Size int64
 

@@ -34,6 +34,8 @@ const (
 	CodeUnsupportedMechanism = 33
 	CodeIllegalState         = 34
 	CodeAuthenticationFailed = 58
+
+	CodeClusterAuthorizationFailed = 31
 )
 
 var errGreeting = errors.New("it is not well formed")
@@ -140,8 +142,39 @@ func (g *Greeting) AnswerAuthenticate(code int16, message string, token []byte, 
 	return sized(b)
 }
 
+// RefuseAPIVersions returns the response to an ApiVersions request that offers nothing, with
+// an error code.
+func (g *Greeting) RefuseAPIVersions(code int16) []byte {
+	b := binary.BigEndian.AppendUint16(responseTo(g.Correlation), uint16(code))
+	if g.Version < softwareSince {
+		b = binary.BigEndian.AppendUint32(b, 0)
+	} else {
+		b = append(b, 1) // an empty compact array
+	}
+	if g.Version > 0 {
+		b = binary.BigEndian.AppendUint32(b, 0) // throttle time
+	}
+	if g.Version >= softwareSince {
+		b = append(b, 0) // tags
+	}
+	return sized(b)
+}
+
 // loginID is the client id of the proxy's own requests.
 const loginID = "kafka-sni-proxy"
+
+// AskAPIVersions returns an ApiVersions request of a version.
+func AskAPIVersions(version int16) []byte {
+	b := requestOf(keyAPIVersions, version, 0)
+	if version >= softwareSince {
+		b = append(b, 0)                              // no tags
+		for _, text := range []string{loginID, "1"} { // which brokers want to be letters and digits
+			b = append(append(b, byte(len(text)+1)), text...)
+		}
+		b = append(b, 0)
+	}
+	return sized(b)
+}
 
 // AskHandshake returns a SaslHandshake request, version 1.
 func AskHandshake(correlation int32, mechanism string) []byte {

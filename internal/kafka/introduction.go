@@ -22,6 +22,14 @@ const (
 	softwareSince = 3
 )
 
+// Introduce reads what a request, without its length, says of its client. It is for requests
+// that are answered without being forwarded.
+func (r *Requests) Introduce(frame []byte) {
+	if len(frame)+4 >= requestHeader {
+		r.introduce(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...))
+	}
+}
+
 // introduce reads what a request says of its client. b begins with the request; when the
 // whole of that is not there yet, nothing is learned of it.
 func (r *Requests) introduce(b []byte) {

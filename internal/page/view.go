@@ -183,8 +183,8 @@ const recent = 5 * time.Minute
 
 // sides says where the cause of a failure is most likely, by its phase.
 var sides = map[string]string{
-	"first-byte": "client", "handshake": "client", "route": "client",
-	"dial": "broker or network", "upstream-tls": "broker", "cluster": "broker",
+	"first-byte": "client", "handshake": "client", "route": "client", "authenticate": "client",
+	"dial": "broker or network", "upstream-tls": "broker", "cluster": "broker", "broker-login": "broker",
 	"request": "client or broker", "response": "client or broker",
 	"rewrite": "proxy", "limit": "proxy's limits",
 }
@@ -628,6 +628,14 @@ func stalled(s api.Session) string {
 	return s.StalledBy + " does not read, " + length(s.Stalled)
 }
 
+// who says who a client has proved to be, and how.
+func who(s api.Session) string {
+	if s.Principal == "" {
+		return ""
+	}
+	return s.Principal + " by " + s.Mechanism
+}
+
 func sessionRow(s api.Session) row {
 	broker, address := s.Broker, ""
 	if s.Node != nil {
@@ -642,7 +650,7 @@ func sessionRow(s api.Session) row {
 		oldest = latency(s.Oldest)
 	}
 	return row{strconv.FormatUint(s.ID, 10), []cell{
-		parts(part{Text: s.Client}, small(s.ClientID)),
+		parts(part{Text: s.Client}, small(who(s)), small(s.ClientID)),
 		parts(part{Text: s.Software}, part{Text: s.SoftwareVersion}),
 		parts(part{Text: s.SNI}, small(s.Listener), small(s.TLS)),
 		plain(s.Cluster),

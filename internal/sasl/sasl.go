@@ -18,6 +18,10 @@
 //	PLAIN           RFC 4616; KIP-43                       plain.go plain.go
 //	SCRAM-SHA-256   RFC 5802, RFC 7677; KIP-84             scram.go scram.go
 //	SCRAM-SHA-512   RFC 5802, as RFC 7677 does; KIP-84     scram.go scram.go
+//	OAUTHBEARER     RFC 7628; KIP-255, KIP-342             oauthbearer.go, both
+//
+// Who a token is of is asked of a function: see package oauth. AWS_MSK_IAM is OAUTHBEARER
+// with a token that the AWS SDK signs: see package mskiam.
 //
 // SCRAM is that of github.com/xdg-go/scram. What it leaves to its caller is done
 // in scram.go, before it gets a message: the length, characters that no message

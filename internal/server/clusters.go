@@ -17,6 +17,8 @@ type Cluster struct {
 	*cluster.Cluster
 	// MaxConnections is how many of its clients may be connected. 0: any number.
 	MaxConnections int
+	// Auth lets its clients in. Nil: that is between them and the brokers.
+	Auth session.Authentication
 
 	tally *tally // set by SetClusters
 }

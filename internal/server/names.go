@@ -22,7 +22,7 @@ type Member struct {
 }
 
 func (m Member) destination() *session.Destination {
-	d := &session.Destination{Cluster: m.Cluster, Naming: m.Naming}
+	d := &session.Destination{Cluster: m.Cluster, Naming: m.Naming, Auth: m.Cluster.Auth}
 	if m.Cluster.tally != nil {
 		d.Meter = &m.Cluster.tally.meter
 	}

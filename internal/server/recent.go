@@ -24,6 +24,7 @@ type Failure struct {
 	Listener    string
 	Cluster     string
 	Broker      string
+	Principal   string // who the client had proved to be; "": nobody
 	Phase       string // as in Stats, or limit, or panic
 	Reason      string
 	Hint        string // what to do about it

@@ -21,6 +21,12 @@ func (s *Server) report(r *session.Result) {
 	if r.Destination != nil {
 		attrs = append(attrs, slog.String("cluster", r.Destination.Name()))
 	}
+	if who := r.Login; who.Principal != "" {
+		attrs = append(attrs, slog.String("principal", who.Principal), slog.String("mechanism", who.Mechanism))
+		if who.BrokerMechanism != "" {
+			attrs = append(attrs, slog.String("broker_mechanism", who.BrokerMechanism))
+		}
+	}
 	if r.Listener != "" {
 		attrs = append(attrs, slog.String("listener", r.Listener))
 	}
@@ -84,7 +90,7 @@ func clusterOf(r *session.Result) string {
 
 // noteFailure keeps what has become of a session for those who ask.
 func (s *Server) noteFailure(r *session.Result, phase string, err error, hint string) {
-	f := Failure{Client: r.Client.String(), ServerName: r.ServerName, Listener: r.Label, Cluster: clusterOf(r), Phase: phase, Reason: err.Error(), Hint: hint}
+	f := Failure{Client: r.Client.String(), ServerName: r.ServerName, Principal: r.Login.Principal, Listener: r.Label, Cluster: clusterOf(r), Phase: phase, Reason: err.Error(), Hint: hint}
 	if r.Reached {
 		f.Broker = r.Upstream.String()
 	}

@@ -25,8 +25,9 @@ import (
 type Authentication interface {
 	// Mechanisms returns what a client may choose from.
 	Mechanisms() []string
-	// Begin begins an exchange with a client; nil: there is no such mechanism.
-	Begin(mechanism string) sasl.Server
+	// Begin begins an exchange with a client; nil: there is no such mechanism. ctx bounds what
+	// the exchange waits for.
+	Begin(ctx context.Context, mechanism string) sasl.Server
 	// ByCertificate returns who a client is by the certificate that it has shown, and that was
 	// verified; nil chain: it has shown none. false: that does not tell.
 	ByCertificate(chain []*x509.Certificate) (sasl.Identity, bool, error)
@@ -36,6 +37,9 @@ type Authentication interface {
 	// APIVersions returns what the broker at a route offers: the response to an ApiVersions
 	// request of a version, with its length and the correlation id 0.
 	APIVersions(ctx context.Context, r *route.Route, version int16) ([]byte, error)
+	// Connect connects to where a route leads, for a client. The error is one of
+	// [Cluster].Connect, or says why there is nothing to show the broker for it.
+	Connect(ctx context.Context, client sasl.Identity, r *route.Route) (*tlswire.Conn, route.Address, error)
 	// Login begins an exchange with a broker for a client; nil: brokers want none. The error
 	// is what the client is told: it tells no secret.
 	Login(ctx context.Context, client sasl.Identity, broker route.Address) (sasl.Client, error)
@@ -50,13 +54,21 @@ type AuthenticationError struct {
 }
 
 func (e *AuthenticationError) Error() string {
+	why := e.Err.Error()
+	var failure *sasl.Failure
+	if errors.As(e.Err, &failure) { // of which the client is told less
+		why = failure.Reason
+		if failure.User != "" {
+			why += fmt.Sprintf(" (user %q)", failure.User)
+		}
+	}
 	switch {
 	case e.Broker:
-		return fmt.Sprintf("authenticating with the broker (%s): %v", e.Mechanism, e.Err)
+		return fmt.Sprintf("authenticating with the broker (%s): %s", e.Mechanism, why)
 	case e.Mechanism == "":
-		return fmt.Sprintf("authenticating the client: %v", e.Err)
+		return "authenticating the client: " + why
 	}
-	return fmt.Sprintf("authenticating the client (%s): %v", e.Mechanism, e.Err)
+	return fmt.Sprintf("authenticating the client (%s): %s", e.Mechanism, why)
 }
 
 func (e *AuthenticationError) Unwrap() error { return e.Err }
@@ -80,15 +92,22 @@ const (
 type authenticated struct {
 	identity sasl.Identity
 	early    []byte // that the client has sent behind its greetings
+
+	brokerMechanism string // that the broker let the proxy in by; "": none
 }
 
-// Identity returns who the client is; the zero value where the proxy does not ask. It may be
-// called after Connect.
-func (s *Session) Identity() sasl.Identity {
+// Login is who a client has proved to be, and how; zero where the proxy does not ask.
+type Login struct {
+	Principal, Mechanism string // of the client
+	BrokerMechanism      string // of SASL, by which the proxy was let in by the broker; "": by none
+}
+
+// login returns who the client is. It may be called after Connect.
+func (s *Session) login() Login {
 	if s.auth == nil {
-		return sasl.Identity{}
+		return Login{}
 	}
-	return s.auth.identity
+	return Login{s.auth.identity.Principal, s.auth.identity.Mechanism, s.auth.brokerMechanism}
 }
 
 // greeting is the phase in which a client proves who it is.
@@ -108,6 +127,8 @@ type greeting struct {
 // can be told.
 func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) error) error {
 	g := &greeting{session: s, how: s.cluster.Auth, connect: connect, in: frames{conn: s.client, most: maxGreeting}}
+	ctx, cancel := context.WithTimeout(ctx, authenticateTimeout)
+	defer cancel()
 	s.client.SetDeadline(time.Now().Add(authenticateTimeout))
 	identity, known, err := g.how.ByCertificate(s.client.VerifiedChain())
 	if err != nil {
@@ -117,10 +138,10 @@ func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) 
 		if identity, err = g.run(ctx); err != nil {
 			return err
 		}
-	} else if err = connect(identity); err != nil {
+	} else if err = g.admit(ctx, identity); err != nil {
 		return err
 	}
-	s.auth = &authenticated{identity, g.in.rest()}
+	s.auth = &authenticated{identity: identity, early: g.in.rest()}
 	s.client.SetDeadline(time.Time{})
 	return nil
 }
@@ -134,7 +155,7 @@ func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 				return sasl.Identity{}, g.ended(err)
 			}
 			if !greets(key) { // which may be as long as it likes
-				return g.anonymous(key)
+				return g.anonymous(ctx, key)
 			}
 		}
 		frame, err := g.in.next()
@@ -161,12 +182,28 @@ func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 }
 
 // anonymous lets a client in that begins with a request, if that is allowed.
-func (g *greeting) anonymous(key int16) (sasl.Identity, error) {
+func (g *greeting) anonymous(ctx context.Context, key int16) (sasl.Identity, error) {
 	identity, ok := g.how.Anonymous()
 	if !ok || g.exchange != nil {
 		return identity, &AuthenticationError{g.chosen, false, fmt.Errorf("the client sent a request (%s) before it was authenticated", kafka.APIName(kafka.APIIndex(key)))}
 	}
-	return identity, g.connect(identity)
+	return identity, g.admit(ctx, identity)
+}
+
+// admit connects for a client that is known without an exchange. When it is refused, an
+// ApiVersions request, with which most clients begin, is answered with an error.
+func (g *greeting) admit(ctx context.Context, identity sasl.Identity) error {
+	err := g.connect(identity)
+	if err == nil || !isRefusal(err) {
+		return err
+	}
+	if frame, failed := g.in.next(); failed == nil {
+		if request, failed := kafka.ReadGreeting(frame); failed == nil && request.Key == kafka.KeyAPIVersions {
+			g.session.client.Write(request.RefuseAPIVersions(kafka.CodeClusterAuthorizationFailed))
+		}
+	}
+	g.pause(ctx)
+	return err
 }
 
 // answer answers a greeting. With an error, what is returned may tell the client of it.
@@ -184,6 +221,7 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 	}
 	switch request.Key {
 	case kafka.KeyAPIVersions:
+		g.session.requests.Introduce(frame)
 		answer, err = g.how.APIVersions(ctx, &g.session.route, request.Version)
 		if err != nil {
 			return nil, false, WithPhase(err)
@@ -195,7 +233,7 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 		binary.BigEndian.PutUint32(answer[4:], uint32(request.Correlation))
 		return answer, false, nil
 	case kafka.KeySaslHandshake:
-		return g.handshake(&request)
+		return g.handshake(ctx, &request)
 	}
 	if g.exchange == nil {
 		err = errors.New("the client sent a SASL message before it chose a mechanism")
@@ -216,10 +254,15 @@ func (g *greeting) answer(ctx context.Context, frame []byte) (answer []byte, kno
 }
 
 // isRefusal reports whether somebody was not let in, which another try does not change. A
-// broker that cannot be reached is none: clients give up when they are told of a refusal, and
-// try again when their connection is reset.
+// broker that cannot be reached is none, nor is a credential that cannot be looked up now:
+// clients give up when they are told of a refusal, and try again when their connection is
+// reset.
 func isRefusal(err error) bool {
 	var failed *AuthenticationError
+	var unavailable interface{ Unavailable() bool }
+	if errors.As(err, &unavailable) {
+		return false
+	}
 	return errors.As(err, &failed) && (!failed.Broker || errors.As(err, new(*kafka.LoginError)))
 }
 
@@ -234,12 +277,12 @@ func toldClient(err error) string {
 }
 
 // handshake lets a client choose a mechanism.
-func (g *greeting) handshake(request *kafka.Greeting) (answer []byte, known bool, err error) {
+func (g *greeting) handshake(ctx context.Context, request *kafka.Greeting) (answer []byte, known bool, err error) {
 	if g.exchange != nil {
 		err = errors.New("the client chose a mechanism twice")
 		return request.AnswerHandshake(kafka.CodeIllegalState, nil), false, &AuthenticationError{g.chosen, false, err}
 	}
-	if g.exchange = g.how.Begin(request.Mechanism); g.exchange == nil {
+	if g.exchange = g.how.Begin(ctx, request.Mechanism); g.exchange == nil {
 		all := g.how.Mechanisms()
 		err = fmt.Errorf("the client asked for %q, there are %q", cutName(request.Mechanism), all)
 		return request.AnswerHandshake(kafka.CodeUnsupportedMechanism, all), false, &AuthenticationError{"", false, err}
@@ -262,8 +305,11 @@ func (g *greeting) step(message []byte) (out []byte, known bool, err error) {
 
 // ended is of a client that goes away while it is asked who it is, or takes too long.
 func (g *greeting) ended(err error) error {
+	if told, ok := g.exchange.(interface{ Refused() *sasl.Failure }); ok && told.Refused() != nil {
+		return &AuthenticationError{g.chosen, false, told.Refused()} // after which many hang up
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("the client is not done after %v", authenticateTimeout)
+		err = fmt.Errorf("the client is not done after %v: %w", authenticateTimeout, err)
 	}
 	return &AuthenticationError{g.chosen, false, err}
 }
@@ -283,14 +329,15 @@ func greets(key int16) bool {
 	return key == kafka.KeyAPIVersions || key == kafka.KeySaslHandshake || key == kafka.KeySaslAuthenticate
 }
 
-// login lets the proxy in at the broker, for a client. It returns for how long; 0: for ever.
-func (s *Session) login(ctx context.Context, client sasl.Identity) (lifetime time.Duration, err error) {
+// logIn lets the proxy in at the broker, for a client. It returns by which mechanism, "" for
+// none, and for how long; 0: for ever.
+func (s *Session) logIn(ctx context.Context, client sasl.Identity) (mechanism string, lifetime time.Duration, err error) {
 	exchange, err := s.cluster.Auth.Login(ctx, client, s.address)
 	if err != nil {
-		return 0, &AuthenticationError{client.Mechanism, false, err}
+		return "", 0, &AuthenticationError{client.Mechanism, false, err}
 	}
 	if exchange == nil {
-		return 0, nil
+		return "", 0, nil
 	}
 	defer func() {
 		if err != nil {
@@ -330,7 +377,36 @@ func (s *Session) login(ctx context.Context, client sasl.Identity) (lifetime tim
 	if err == nil {
 		s.broker.SetDeadline(time.Time{})
 	}
-	return lifetime, err
+	return exchange.Mechanism(), lifetime, err
+}
+
+// countLogin counts what became of logging in: of the client, and at the broker by a mechanism.
+func (s *Session) countLogin(mechanism string, err error) {
+	m := s.cluster.Meter
+	var failed *AuthenticationError
+	isAuth := errors.As(err, &failed)
+	if isAuth && !failed.Broker {
+		m.LoggedIn(Clients, failed.Mechanism, outcomeOf(err))
+		return
+	}
+	if s.auth == nil { // a broker could not be asked what it offers
+		return
+	}
+	m.LoggedIn(Clients, s.auth.identity.Mechanism, LoginOK)
+	switch {
+	case isAuth:
+		m.LoggedIn(Brokers, failed.Mechanism, outcomeOf(err))
+	case err == nil && mechanism != "":
+		m.LoggedIn(Brokers, mechanism, LoginOK)
+	}
+}
+
+// outcomeOf tells a refusal from a peer that went away.
+func outcomeOf(err error) Outcome {
+	if IsQuiet(err) || errors.Is(err, os.ErrDeadlineExceeded) || !isRefusal(err) {
+		return LoginBroken
+	}
+	return LoginRefused
 }
 
 // frames reads one frame after the other.

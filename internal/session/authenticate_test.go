@@ -28,7 +28,9 @@ import (
 // which the proxy says two, by turns.
 type fakeLogin struct {
 	anonymous, certificate bool
-	denied                 error // by Login
+	denied                 error  // by Login
+	without                string // who has no credential to connect with
+	cluster                *lateCluster
 	expires                time.Time
 }
 
@@ -39,7 +41,7 @@ const (
 
 func (f *fakeLogin) Mechanisms() []string { return []string{"WORD", "OTHER"} }
 
-func (f *fakeLogin) Begin(mechanism string) sasl.Server {
+func (f *fakeLogin) Begin(_ context.Context, mechanism string) sasl.Server {
 	if mechanism != "WORD" {
 		return nil
 	}
@@ -63,6 +65,13 @@ func (f *fakeLogin) Login(_ context.Context, client sasl.Identity, _ route.Addre
 		return nil, f.denied
 	}
 	return &wordClient{as: client.Principal}, nil
+}
+
+func (f *fakeLogin) Connect(ctx context.Context, client sasl.Identity, r *route.Route) (*tlswire.Conn, route.Address, error) {
+	if f.without == client.Principal {
+		return nil, route.Address{}, errors.New("there is nothing to show for it")
+	}
+	return f.cluster.Connect(ctx, r)
 }
 
 type wordServer struct{ f *fakeLogin }
@@ -128,6 +137,7 @@ func beginLogin(t *testing.T, how *fakeLogin, connectError error) *login {
 	client, accepted := pair(t)
 	toBroker, broker := pair(t)
 	c := &lateCluster{fakeCluster: &fakeCluster{broker: toBroker, noted: make(chan bool, 10), route: route.Route{Name: "b0." + suffix, Kind: route.Broker, Confirmed: true}}, err: connectError}
+	how.cluster = c
 	config := &Config{Tickets: NewTickets(), TLS: TLSConfig(authority().ServerConfig(suffix)), Route: func(string) (*Destination, route.Route, error) {
 		return &Destination{Cluster: c, Naming: route.OnePort(9092), Auth: how}, c.route, nil
 	}}
@@ -256,7 +266,7 @@ func TestClientIsLetInAndTheProxyIsForIt(t *testing.T) {
 	if l.State() != "open" { // which is set after the client is known
 		t.Errorf("it is %s", l.State())
 	}
-	if id := l.Identity(); id.Principal != "me" || id.Mechanism != "WORD" {
+	if id := l.login(); id != (Login{"me", "WORD", "TWO-WORDS"}) {
 		t.Errorf("the client is %+v", id)
 	}
 	// Once it is known, it may not be somebody else.
@@ -430,5 +440,40 @@ func TestLoginIsGivenUpWhenTheSessionIsCut(t *testing.T) {
 	l.wait()
 	if _, err := l.client.Read(make([]byte, 1)); err == nil {
 		t.Error("the client is still connected")
+	}
+}
+
+// A client that is known by its certificate has no exchange in which it could be told of a
+// refusal. It is told in the answer to its first request.
+func TestClientKnownByCertificateIsToldOfARefusal(t *testing.T) {
+	for _, version := range []int16{0, 2, 3, 4} {
+		l := beginLogin(t, &fakeLogin{certificate: true, without: "by certificate"}, nil)
+		m := &kmsg.ApiVersionsRequest{Version: version, ClientSoftwareName: "mine", ClientSoftwareVersion: "1"}
+		r := m.ResponseKind().(*kmsg.ApiVersionsResponse)
+		if err := r.ReadFrom(l.ask(m)); err != nil || r.ErrorCode != 31 || len(r.ApiKeys) != 0 {
+			t.Errorf("version %d: %+v, %v", version, r, err)
+		}
+		end := l.wait()
+		if f := end.Failed(); f == nil || f.Phase != PhaseAuthenticate || !strings.Contains(f.Error(), "nothing to show") {
+			t.Errorf("it ends with %v", end.Err)
+		}
+		if l.cluster.connects.Load() != 0 {
+			t.Error("a broker was connected to")
+		}
+	}
+}
+
+// What a client says of itself before it is known is kept.
+func TestSoftwareOfAClientThatLogsIn(t *testing.T) {
+	l := beginLogin(t, &fakeLogin{}, nil)
+	l.ask(&kmsg.ApiVersionsRequest{Version: 3, ClientSoftwareName: "mine", ClientSoftwareVersion: "1.2"})
+	l.handshake("WORD", 1)
+	done := make(chan struct{})
+	go func() { defer close(done); l.letIn("me") }()
+	l.authenticate(word)
+	<-done
+	l.forwards()
+	if is := l.Snapshot(); is.Software != "mine" || is.Version != "1.2" || is.Login != (Login{"me", "WORD", "TWO-WORDS"}) {
+		t.Errorf("%+v", is)
 	}
 }

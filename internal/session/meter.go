@@ -33,6 +33,8 @@ type Meter struct {
 	stalled [kinds]atomic.Int64
 
 	throttled, throttle atomic.Int64 // responses; milliseconds
+
+	logins logins
 }
 
 // Latency adds to a snapshot what was measured for an API: the time from when a request's

@@ -17,25 +17,27 @@ import (
 type Phase int
 
 const (
-	PhaseFirstByte   Phase = iota // before the client's TLS handshake
-	PhaseHandshake                // the client's TLS handshake
-	PhaseRoute                    // where the name that the client asks for leads
-	PhaseDial                     // TCP to the broker
-	PhaseUpstreamTLS              // TLS to the broker
-	PhaseCluster                  // whether the broker belongs to the cluster
-	PhaseRequest                  // requests, client to broker
-	PhaseResponse                 // responses, broker to client
-	PhaseRewrite                  // a response that cannot be rewritten
+	PhaseFirstByte    Phase = iota // before the client's TLS handshake
+	PhaseHandshake                 // the client's TLS handshake
+	PhaseRoute                     // where the name that the client asks for leads
+	PhaseAuthenticate              // who the client is
+	PhaseDial                      // TCP to the broker
+	PhaseUpstreamTLS               // TLS to the broker
+	PhaseCluster                   // whether the broker belongs to the cluster
+	PhaseLogin                     // whether the broker lets the proxy in for the client
+	PhaseRequest                   // requests, client to broker
+	PhaseResponse                  // responses, broker to client
+	PhaseRewrite                   // a response that cannot be rewritten
 
 	phases = iota
 )
 
 // Phases are all of them, in the order in which they come.
-var Phases = [phases]Phase{PhaseFirstByte, PhaseHandshake, PhaseRoute, PhaseDial, PhaseUpstreamTLS, PhaseCluster, PhaseRequest, PhaseResponse, PhaseRewrite}
+var Phases = [phases]Phase{PhaseFirstByte, PhaseHandshake, PhaseRoute, PhaseAuthenticate, PhaseDial, PhaseUpstreamTLS, PhaseCluster, PhaseLogin, PhaseRequest, PhaseResponse, PhaseRewrite}
 
 // String returns the phase's name in logs and metrics.
 func (p Phase) String() string {
-	return [phases]string{"first-byte", "handshake", "route", "dial", "upstream-tls", "cluster", "request", "response", "rewrite"}[p]
+	return [phases]string{"first-byte", "handshake", "route", "authenticate", "dial", "upstream-tls", "cluster", "broker-login", "request", "response", "rewrite"}[p]
 }
 
 // Error is an error and the phase it happened in.
@@ -47,9 +49,11 @@ type Error struct {
 func (e *Error) Error() string { return e.Err.Error() }
 func (e *Error) Unwrap() error { return e.Err }
 
-// connecting reports whether it was the broker that could not be reached.
+// connecting reports whether it was the broker that could not be reached, or that went away
+// before the session had begun.
 func (e *Error) connecting() bool {
-	return e.Phase == PhaseDial || e.Phase == PhaseUpstreamTLS || e.Phase == PhaseCluster
+	return e.Phase == PhaseDial || e.Phase == PhaseUpstreamTLS || e.Phase == PhaseCluster ||
+		(e.Phase == PhaseAuthenticate || e.Phase == PhaseLogin) && !isRefusal(e.Err)
 }
 
 // Retired is the reason for which this side ended a session in which nothing was wrong.
@@ -80,8 +84,9 @@ type Result struct {
 	Resumed     bool          // whether the client's TLS session was resumed
 	Traffic     *Traffic
 
-	// Introduction is who the client says it is.
+	// Introduction is who the client says it is, and Login who it has proved to be.
 	Introduction kafka.Introduction
+	Login        Login
 
 	// Err is nil when the session ended in good order. Otherwise errors.As finds a
 	// [*PanicError], a [Retired] or an [*Error] in it.
@@ -139,6 +144,18 @@ func WithPhase(err error) error {
 		return &Error{connectPhases[failed.Stage], err}
 	}
 	return &Error{PhaseDial, err}
+}
+
+// withLoginPhase gives an error of authenticating its phase, unless it has one.
+func withLoginPhase(err error) error {
+	var failed *AuthenticationError
+	switch {
+	case errors.As(err, new(*Error)) || !errors.As(err, &failed):
+		return err
+	case failed.Broker:
+		return &Error{PhaseLogin, err}
+	}
+	return &Error{PhaseAuthenticate, err}
 }
 
 // cause returns the error that ended a session, of the two that its two

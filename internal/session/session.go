@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/sasl"
@@ -246,11 +247,13 @@ func (s *Session) connect(ctx context.Context) error {
 	if s.life.state() == cut {
 		return net.ErrClosed
 	}
-	reach := s.reach
+	var err error
 	if s.cluster.Auth != nil {
-		reach = s.reachAuthenticated
+		err = s.reachAuthenticated(ctx)
+	} else {
+		err = s.reach(s.cluster.Connect(ctx, &s.route))
 	}
-	if err := reach(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	s.reached = time.Since(s.began)
@@ -274,9 +277,8 @@ func (s *Session) connect(ctx context.Context) error {
 	return nil
 }
 
-// reach connects to the broker.
-func (s *Session) reach(ctx context.Context) error {
-	broker, address, err := s.cluster.Connect(ctx, &s.route)
+// reach makes what came of connecting to the broker part of the session.
+func (s *Session) reach(broker *tlswire.Conn, address route.Address, err error) error {
 	if err != nil {
 		return WithPhase(err)
 	}
@@ -287,19 +289,28 @@ func (s *Session) reach(ctx context.Context) error {
 // reachAuthenticated has the client prove who it is, and then connects to the broker, and is
 // let in there.
 func (s *Session) reachAuthenticated(ctx context.Context) error {
+	mechanism := ""
 	err := s.authenticate(ctx, func(client sasl.Identity) error {
-		if err := s.reach(ctx); err != nil {
+		s.auth = &authenticated{identity: client} // which the log tells, whatever comes
+		broker, address, err := s.cluster.Auth.Connect(ctx, client, &s.route)
+		if err != nil && !errors.As(err, new(*cluster.ConnectError)) {
+			return &AuthenticationError{client.Mechanism, false, err} // there is nothing to show the broker
+		}
+		if err := s.reach(broker, address, err); err != nil {
 			return err
 		}
-		lifetime, err := s.login(ctx, client)
+		by, lifetime, err := s.logIn(ctx, client)
+		mechanism = by
 		if lifetime > 0 { // the broker closes the connection then: before, it is ended in good order
 			s.retireBy(time.Since(s.began) + lifetime*4/5)
 		}
 		return err
 	})
+	s.countLogin(mechanism, err)
 	if err != nil {
-		return err
+		return withLoginPhase(err)
 	}
+	s.auth.brokerMechanism = mechanism
 	if expires := s.auth.identity.Expires; !expires.IsZero() {
 		s.retireBy(expires.Sub(s.began) * 4 / 5)
 	}
@@ -420,6 +431,7 @@ func (s *Session) end(err error) *Result {
 		TLSVersion:  s.tlsVersion,
 		Resumed:     s.resumed,
 		Traffic:     &s.traffic,
+		Login:       s.login(),
 		Err:         err,
 	}
 	if said := s.requests.Introduction.Load(); said != nil {

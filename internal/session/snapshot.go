@@ -31,6 +31,7 @@ type Snapshot struct {
 	Broker      route.Address // likewise
 
 	kafka.Introduction
+	Login Login
 
 	RequestBytes, ResponseBytes int64
 	Requests, Responses         int64
@@ -63,7 +64,7 @@ func (s *Session) Snapshot() Snapshot {
 	}
 	since := int64(s.began.Sub(clock))
 	if known >= knownBroker {
-		v.Route, v.Broker = s.route, s.address
+		v.Route, v.Broker, v.Login = s.route, s.address, s.login()
 		if said := s.requests.Introduction.Load(); said != nil {
 			v.Introduction = *said
 		}

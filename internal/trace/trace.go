@@ -196,7 +196,7 @@ func (c *Connection) steps(add func(name string, kind tracepb.Span_SpanKind, fro
 	switch {
 	case c.Connect > 0:
 		add("connect", tracepb.Span_SPAN_KIND_CLIENT, shaken, shaken.Add(c.Connect))
-	case c.Phase == "dial" || c.Phase == "upstream-tls" || c.Phase == "cluster":
+	case c.Phase == "dial" || c.Phase == "upstream-tls" || c.Phase == "cluster" || c.Phase == "broker-login" || c.Phase == "authenticate":
 		add("connect", tracepb.Span_SPAN_KIND_CLIENT, shaken, end)
 	}
 }

@@ -2,6 +2,7 @@ package view
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,13 +65,25 @@ func Sessions(sessions []api.Session) *Table {
 		{Title: "LISTENER", Drop: 12, Least: 8}, {Title: "SNI", Drop: 11, Least: 22}, {Title: "STATE", Colour: sessionState, Drop: 5}, {Title: "AGE", Right: true, Drop: 3},
 		{Title: "IDLE", Right: true, Drop: 8}, {Title: "RATE", Right: true, Drop: 1}, {Title: "SENT", Right: true, Drop: 9}, {Title: "RECEIVED", Right: true, Drop: 9},
 		{Title: "REQUESTS", Right: true, Drop: 9}, {Title: "IN-FLIGHT", Right: true, Drop: 3}, {Title: "OLDEST", Right: true, Drop: 6}, {Title: "TLS", Drop: 13},
-		{Title: "SOFTWARE", Drop: 8, Least: 12}, {Title: "CLIENT-ID", Drop: 2, Least: 16},
+		{Title: "SOFTWARE", Drop: 8, Least: 12}, {Title: "PRINCIPAL", Drop: 3, Least: 12}, {Title: "CLIENT-ID", Drop: 2, Least: 16},
 	}}
 	for _, s := range sessions {
 		t.Rows = append(t.Rows, []string{fmt.Sprint(s.ID), s.Client, s.Cluster, node(s.Node), s.Broker, s.Listener, s.SNI, sessionStateText(&s), whole(s.Age), whole(s.Idle),
-			Bytes(s.BytesPerSecond) + "/s", Bytes(float64(s.RequestBytes)), Bytes(float64(s.ResponseBytes)), Count(float64(s.Requests)), fmt.Sprint(s.InFlight), oldest(&s), s.TLS, software(&s), s.ClientID})
+			Bytes(s.BytesPerSecond) + "/s", Bytes(float64(s.RequestBytes)), Bytes(float64(s.ResponseBytes)), Count(float64(s.Requests)), fmt.Sprint(s.InFlight), oldest(&s), s.TLS, software(&s), s.Principal, s.ClientID})
+	}
+	if !slices.ContainsFunc(sessions, func(s api.Session) bool { return s.Principal != "" }) {
+		t.leaveOut("PRINCIPAL")
 	}
 	return t
+}
+
+// leaveOut takes a column out of a table.
+func (t *Table) leaveOut(title string) {
+	i := slices.IndexFunc(t.Columns, func(c Column) bool { return c.Title == title })
+	t.Columns = slices.Delete(t.Columns, i, i+1)
+	for j, row := range t.Rows {
+		t.Rows[j] = slices.Delete(row, i, i+1)
+	}
 }
 
 // sessionStateText says also for whom a session waits.
@@ -99,6 +112,17 @@ func software(s *api.Session) string {
 	return s.Software + "/" + s.SoftwareVersion
 }
 
+// principal says who a client has proved to be, how, and how the broker knows.
+func principal(s *api.Session) string {
+	switch {
+	case s.Principal == "":
+		return ""
+	case s.BrokerMechanism == "":
+		return s.Principal + " (" + s.Mechanism + ")"
+	}
+	return s.Principal + " (" + s.Mechanism + "; at the broker " + s.BrokerMechanism + ")"
+}
+
 // SessionDetails returns all that is known of a session.
 func SessionDetails(s *api.Session, now time.Time, style Style) []string {
 	provisional := ""
@@ -110,6 +134,7 @@ func SessionDetails(s *api.Session, now time.Time, style Style) []string {
 		{"client", s.Client},
 		{"client id", s.ClientID},
 		{"software", software(s)},
+		{"principal", principal(s)},
 		{"listener", s.Listener},
 		{"TLS", s.TLS},
 		{"server name", s.SNI},

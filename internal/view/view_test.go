@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
+	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/api/apitest"
 )
 
@@ -188,5 +190,23 @@ func TestWrapBreaksBetweenWords(t *testing.T) {
 		if got := strings.Join(wrap(c.text, c.width), "|"); got != c.want {
 			t.Errorf("%q in %d: %s, want %s", c.text, c.width, got, c.want)
 		}
+	}
+}
+
+func TestPrincipalsAreShownWhereThereAreAny(t *testing.T) {
+	all := []api.Session{{ID: 1, Client: "10.0.0.1:1", Principal: "alice", Mechanism: "PLAIN"}, {ID: 2, Client: "10.0.0.2:2"}}
+	columns := func(t *Table) string {
+		var titles []string
+		for _, c := range t.Columns {
+			titles = append(titles, c.Title)
+		}
+		return strings.Join(titles, " ")
+	}
+	some := Sessions(all)
+	if !strings.Contains(columns(some), "PRINCIPAL") || !slices.Contains(some.Rows[0], "alice") {
+		t.Errorf("%s: %q", columns(some), some.Rows[0])
+	}
+	if none := Sessions(all[1:]); strings.Contains(columns(none), "PRINCIPAL") || len(none.Rows[0]) != len(none.Columns) {
+		t.Errorf("%s: %q", columns(none), none.Rows[0])
 	}
 }

@@ -71,8 +71,8 @@ function state(s) {
 
 const RECENT = 5 * 60;
 const SIDES = {
-	"first-byte": "client", handshake: "client", route: "client",
-	dial: "broker or network", "upstream-tls": "broker", cluster: "broker",
+	"first-byte": "client", handshake: "client", route: "client", authenticate: "client",
+	dial: "broker or network", "upstream-tls": "broker", cluster: "broker", "broker-login": "broker",
 	request: "client or broker", response: "client or broker",
 	rewrite: "proxy", limit: "proxy's limits",
 };
@@ -281,7 +281,7 @@ const stalled = (s) => s.stalled_by ? s.stalled_by + " does not read, " + length
 
 function sessionRow(s) {
 	return { Key: String(s.id), Cells: [
-		parts(text(s.client), small(s.client_id)),
+		parts(text(s.client), small(s.principal && s.principal + " by " + s.mechanism), small(s.client_id)),
 		parts(text(s.software), text(s.software_version)),
 		parts(text(s.sni), small(s.listener), small(s.tls)),
 		plain(s.cluster),

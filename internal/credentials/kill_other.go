@@ -1,0 +1,8 @@
+//go:build !unix
+
+package credentials
+
+import "os/exec"
+
+// killAll leaves it at killing the command itself.
+func killAll(*exec.Cmd) {}

@@ -44,7 +44,7 @@ var faults = []fault{
 // the native histograms is from 1.41 s to 1.68 s.
 const slowness = 1500 * time.Millisecond
 
-// rawClient is a client that says what it is told to.
+// rawClient is a client that sends what it is told to, over a connection that there is.
 type rawClient struct {
 	net.Conn
 	format      *kmsg.RequestFormatter

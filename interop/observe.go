@@ -86,8 +86,28 @@ type observed struct {
 	endpoint *endpoint
 }
 
-// setUp starts a proxy that has everything of which there are metrics: several listeners, limits, client
-// certificates with a revocation list, an upstream that is down, an access log, traces.
+// observeConfig is the file of a proxy that has everything of which there are metrics: several
+// listeners, limits, client certificates with a revocation list, an upstream that is down, logins
+// at brokers, an access log, traces.
+const observeConfig = `
+listeners:
+  - {name: public, bind: "127.0.0.1:{public}", certificates: [{cert: {certs}/server.pem, key: {certs}/server_key.pem}]}
+  - {name: partners, bind: "127.0.0.1:{partners}", certificates: [{cert: {certs}/server.pem, key: {certs}/server_key.pem}], client-certificates: {require: true, ca-certs: {certs}/ca.pem, crl: [{crl}]}}
+clusters:
+  orders: {sni-suffix: edge.test, upstream: ["nobody.upstream.test:{nobody}", {orders}], upstream-tls: {ca-certs: {ca}}, hosts-file: {hosts}, limits: {max-connections: 500}}
+  secured:
+    names: {bootstrap: secured.edge.test, broker: "s{id}.edge.test"}
+    upstream: [{secured}]
+    upstream-tls: {ca-certs: {ca}}
+    hosts-file: {hosts}
+    authentication: {clients: [{mechanism: ANONYMOUS}], brokers: {mechanism: PLAIN, credentials: {default: "{credential}"}}}
+limits: {max-connections: 1000}
+admin: {bind: "127.0.0.1:{admin}"}
+log: {level: debug, access: {access}}
+trace: {endpoint: "{collector}"}
+`
+
+// setUp starts the proxy.
 func (o *observed) setUp(ctx context.Context) error {
 	if err := os.MkdirAll(o.work, 0o755); err != nil {
 		return err
@@ -105,26 +125,12 @@ func (o *observed) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	certificates := fmt.Sprintf("certificates: [{cert: %s, key: %s}]", o.certs.path("server.pem"), o.certs.path("server_key.pem"))
 	file := filepath.Join(o.work, "proxy.yaml")
-	err = os.WriteFile(file, fmt.Appendf(nil, `listeners:
-  - {name: public, bind: 127.0.0.1:%d, %s}
-  - {name: partners, bind: 127.0.0.1:%d, %s, client-certificates: {require: true, ca-certs: %s, crl: [%s]}}
-clusters:
-  orders:
-    sni-suffix: %s
-    upstream: [nobody.%s:%d, %s]
-    upstream-tls: {ca-certs: %s}
-    hosts-file: %s
-    limits: {max-connections: 500}
-limits: {max-connections: 1000}
-admin: {bind: 127.0.0.1:%d}
-log: {level: debug, access: %s}
-trace: {endpoint: "%s"}
-`, o.proxy.port, certificates, o.partners, certificates, o.certs.path("ca.pem"), list,
-		suffix, upstreamDomain, nobody, strings.ReplaceAll(o.cluster.bootstrap(listenTLS), ",", ", "), o.cluster.ca.file,
-		filepath.Join(o.proxyDir, "upstream-hosts"), o.proxy.admin, filepath.Join(o.work, "access.log"), collector), 0o600)
-	if err != nil {
+	config := strings.NewReplacer("{public}", fmt.Sprint(o.proxy.port), "{partners}", fmt.Sprint(o.partners), "{admin}", fmt.Sprint(o.proxy.admin), "{nobody}", fmt.Sprint(nobody),
+		"{certs}", o.certs.dir, "{crl}", list, "{ca}", o.cluster.ca.file, "{hosts}", filepath.Join(o.proxyDir, "upstream-hosts"),
+		"{orders}", o.cluster.bootstrap(listenTLS), "{secured}", o.cluster.bootstrap(listenSASL), "{credential}", saslUser+":"+saslSecret,
+		"{access}", filepath.Join(o.work, "access.log"), "{collector}", collector).Replace(observeConfig)
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return err
 	}
 	o.proxy.args = []string{o.java.software.proxy, "--config", file}
@@ -188,8 +194,8 @@ func (o *observed) load(ctx context.Context) error {
 	return consumer.progressed(ctx)
 }
 
-// comeAndFail has clients connect twice a second: one that works and leaves, one that asks for a name that is not
-// served, one without the certificate that is wanted, and one that speaks no TLS.
+// comeAndFail has clients connect twice a second: two that work and leave, of which one is logged in by the proxy,
+// one that asks for a name that is not served, one without the certificate that is wanted, and one that speaks no TLS.
 func (o *observed) comeAndFail(ctx context.Context) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -207,6 +213,15 @@ func (o *observed) comeAndFail(ctx context.Context) {
 				err = client.Ping(ctx)
 			}
 			return err
+		})
+		group.Go(func() error {
+			conn, err := (&tls.Dialer{Config: &tls.Config{ServerName: "secured." + suffix, RootCAs: o.certs.pool}}).DialContext(ctx, "tcp", public)
+			if err != nil {
+				return err
+			}
+			client := newRawClient(ctx, conn, "secured")
+			defer client.Close()
+			return client.ask(whoIsThere(metadataVersion))
 		})
 		group.Go(func() error { return connectAs(ctx, public, "stranger.test", o.certs.pool) })
 		group.Go(func() error { return connectAs(ctx, partners, "bootstrap."+suffix, o.certs.pool) })

@@ -82,7 +82,7 @@ func (s *Server) refuse(exceeded LimitError, of string, client net.Addr, listene
 		attrs = append(attrs, slog.String("name", of))
 	}
 	hint := s.config.Hint(exceeded)
-	s.recent.note(Failure{Client: client.String(), Listener: listener, Cluster: cluster, Phase: "limit", Reason: exceeded.Error(), Hint: hint}, hostOf(client), string(exceeded)+of)
+	s.recent.note(Failure{Listener: listener, Cluster: cluster, Phase: "limit", Reason: exceeded.Error(), Hint: hint}, client, string(exceeded)+of)
 	s.limited.Write(slog.LevelWarn, "refused", string(exceeded)+of, "connection refused", append(attrs, slog.String("hint", hint))...)
 }
 

@@ -183,7 +183,7 @@ func ownFlags(words []string, ofCheck map[string]bool) ([]string, bool) {
 		name, _, inOne := strings.Cut(words[i], "=")
 		value, known := ofCheck[name]
 		switch {
-		case slices.Contains([]string{"config", "completion", "healthcheck", "--config", "--help", "--version", "FLAGS"}, name):
+		case slices.Contains([]string{"config", "completion", "healthcheck", "--config", "--help", "--version", "--save-upstream-ca", "FLAGS"}, name):
 			return nil, false
 		case i == 0 && name == "check":
 			if ofCheck == nil {

@@ -24,6 +24,9 @@ func siftArgs(args []string, known *pflag.FlagSet) (good []string, wrong usageEr
 		return []string{"--help"}, nil
 	}
 	s := sift(args, known)
+	if s.given[saveUpstreamCA] { // the only flag with a word beside it
+		return slices.Concat(s.good, []string{"--"}, s.words), s.wrong
+	}
 	if len(s.words) > 0 {
 		s.wrong = append(s.wrong, errWords(s.words, s.known))
 	}

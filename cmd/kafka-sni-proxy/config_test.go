@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"kafka-sni-proxy/internal/api"
 	"kafka-sni-proxy/internal/kafkatest"
 )
 
@@ -325,11 +327,36 @@ func TestAReloadChangesWhatHasChangedAndNothingElse(t *testing.T) {
 	r.write("proxy.yaml", file("", stays))
 	p.await("is again as it was loaded")
 
-	t.Log("what cannot change is said")
-	r.write("proxy.yaml", strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}\ntrace: {requests: 1}", 1))
-	p.await("level=WARN .*admin.bind has changed: that takes effect when the program is started anew")
-	p.await("level=WARN .*trace has changed: that takes effect when the program is started anew")
+	t.Log("what cannot change is said, for as long as it is so")
+	const bind, trace = "admin.bind has changed: that takes effect when the program is started anew", "trace has changed: that takes effect when the program is started anew"
+	changed := strings.Replace(file("", stays), "admin: {bind: 127.0.0.1:0}", "admin: {bind: 127.0.0.1:1}\ntrace: {requests: 1}", 1)
+	r.write("proxy.yaml", changed)
+	p.await("level=WARN .*" + bind)
+	p.await("level=WARN .*" + trace)
 	works()
+	warns := func(want ...string) {
+		t.Helper()
+		var status api.Status
+		_, body := p.get("/api/v1/status")
+		check(t, json.Unmarshal([]byte(body), &status))
+		got := slices.DeleteFunc(status.Warnings, func(w string) bool { return !strings.Contains(w, "started anew") })
+		if !slices.Equal(got, want) {
+			t.Errorf("the warnings are %q, want %q", got, want)
+		}
+	}
+	reloaded := func(file string) {
+		t.Helper()
+		r.write("proxy.yaml", file)
+		p.await("the configuration is in use")
+		works()
+	}
+	warns(bind, trace)
+	reloaded(strings.Replace(changed, "drain: 10s", "drain: 11s", 1)) // which has nothing to do with it
+	warns(bind, trace)
+	reloaded(file("", stays)) // as the program was started
+	warns()
+	reloaded(changed)
+	warns(bind, trace)
 	p.signal(syscall.SIGHUP)
 	p.await("nothing to reload")
 	if opened := orders.Opened(0); opened > 3 { // the connection, and checks of the upstream

@@ -241,6 +241,9 @@ func configFromFlags(args []string, stdout io.Writer) error {
 	if f.generateCerts {
 		f.errors = append(f.errors, errors.New("--generate-certs: is no setting: leave it out"))
 	}
+	if f.saveCA != "" {
+		f.errors = append(f.errors, errors.New("--save-upstream-ca: is no setting: leave it out"))
+	}
 	c := f.configuration()
 	if len(c.wrong) > 0 {
 		return c.wrong

@@ -55,7 +55,7 @@ var flagValues = map[string]string{
 }
 
 // notSettings are the flags that a file has no settings for.
-var notSettings = map[string]bool{"config": true, "mtls-disable": true, "generate-certs": true, "force": true, "help": true, "version": true}
+var notSettings = map[string]bool{"config": true, "mtls-disable": true, "generate-certs": true, "force": true, saveUpstreamCA: true, "yes": true, "help": true, "version": true}
 
 // excludes are flags that cannot be given with another one.
 var excludes = map[string]string{"trust-upstream-certs": "upstream-ca-certs"}

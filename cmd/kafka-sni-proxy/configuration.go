@@ -59,6 +59,9 @@ func (f *flags) check() (wrong usageErrors, warnings []string) {
 	if f.force {
 		wrong.add("force", errors.New("goes with --generate-certs only: leave it out to run the proxy"))
 	}
+	if f.yes {
+		wrong.add("yes", errors.New("goes with --save-upstream-ca only: leave it out to run the proxy"))
+	}
 	if f.listener.ClientCertificates.Require && f.mtlsDisable {
 		wrong = append(wrong, errors.New("--mtls-enable, --mtls-disable: contradict each other: leave one of them out"))
 		f.listener.ClientCertificates.Require = false // one error is enough
@@ -145,7 +148,7 @@ func firstLine(text string) string {
 }
 
 // goWithConfig are the flags that may be given beside --config: they are no settings.
-var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true}
+var goWithConfig = map[string]bool{"config": true, "log-level": true, "help": true, "version": true, "generate-certs": true, "force": true, saveUpstreamCA: true, "yes": true}
 
 // checkFlagsWithConfig finds flags and variables that do not go with --config.
 func (f *flags) checkFlagsWithConfig(fs *pflag.FlagSet) {

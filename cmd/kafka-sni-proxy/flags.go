@@ -25,6 +25,8 @@ type flags struct {
 	mtlsDisable   bool
 	generateCerts bool
 	force         bool
+	saveCA        string // the broker whose authority is to be saved
+	yes           bool
 
 	// What readEnvironment found.
 	errors    usageErrors
@@ -51,6 +53,8 @@ func (f *flags) define(fs *pflag.FlagSet) {
 	f.defineSettings(fs)
 	fs.BoolVar(&f.generateCerts, "generate-certs", false, "write certificates and keys for --sni-suffix, or for all names of --config, and settings for a Java client, into the current directory, and exit")
 	fs.BoolVar(&f.force, "force", false, "with --generate-certs: replace files that exist")
+	fs.StringVar(&f.saveCA, saveUpstreamCA, "", "show the certificates of the broker at this `host:port`, ask, write its authority to the FILE that is named behind it, and exit; for --upstream-ca-certs; --hosts-file, or --config, says how it is reached")
+	fs.BoolVar(&f.yes, "yes", false, "with --save-upstream-ca: do not ask; for scripts that have compared the fingerprint")
 	fs.BoolP("help", "h", false, "show this help, and exit")
 	fs.BoolP("version", "v", false, "show the version, and exit")
 }
@@ -161,7 +165,7 @@ const environmentPrefix = "KAFKA_SNI_PROXY_"
 // variable. A flag on the command line also beats a variable that contradicts
 // it.
 func (f *flags) readEnvironment(fs *pflag.FlagSet, environment []string) {
-	given := map[string]bool{"help": true, "version": true} // for the command line only
+	given := map[string]bool{"help": true, "version": true, saveUpstreamCA: true, "yes": true} // for the command line only
 	fs.Visit(func(flag *pflag.Flag) { given[flag.Name] = true })
 	for _, pair := range exclusive {
 		if given[pair[0]] || given[pair[1]] {

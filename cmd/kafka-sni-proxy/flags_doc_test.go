@@ -36,6 +36,7 @@ Made from the program's own flags by a test: change them in cmd/kafka-sni-proxy/
 ` + "`go test ./cmd/kafka-sni-proxy -run TableOfFlags -update`" + `.
 
 Each flag is also read from an environment variable: ` + "`--sni-suffix`" + ` from ` + "`KAFKA_SNI_PROXY_SNI_SUFFIX`" + `. The flag wins.
+Only ` + "`--help`, `--version`, `--save-upstream-ca` and `--yes`" + ` have none.
 All errors in a configuration are reported at once, before anything is started.
 
 `)

@@ -225,6 +225,9 @@ func TestNothingPilesUpFromProcessToProcess(t *testing.T) {
 		if status, text := p.get("/healthz"); status != 200 {
 			t.Errorf("/healthz says %d %s", status, text)
 		}
+		if _, text := p.get("/api/v1/status"); !strings.Contains(text, fmt.Sprintf(`"pid":%d,`, p.now.Pid)) { // never the old one
+			t.Errorf("/api/v1/status is not of process %d: %s", p.now.Pid, text)
+		}
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.now.Pid))
 		check(t, err)
 		for v := range strings.SplitSeq(string(environ), "\x00") {

@@ -15,7 +15,7 @@ type topic struct {
 
 // topics are all flags of the start, in the order in which they are shown.
 var topics = []topic{
-	{"Start", []string{"config", "generate-certs", "force", "help", "version"}},
+	{"Start", []string{"config", "generate-certs", "force", saveUpstreamCA, "yes", "help", "version"}},
 	{"Clients and names", []string{"sni-suffix", "bind", "advertised-port", "broker-mapping-rule", "allow-missing-sni"}},
 	{"TLS with clients", []string{"cert", "key", "mtls-enable", "mtls-disable", "ca-certs", "crl"}},
 	{"The Kafka cluster", []string{"upstream", "upstream-ca-certs", "trust-upstream-certs", "upstream-cert", "upstream-key", "hosts-file", "routes-file"}},

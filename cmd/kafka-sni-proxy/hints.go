@@ -213,7 +213,7 @@ func upstreamTLSHint(err error) string {
 	case errors.As(err, &record):
 		return "the broker's port does not speak TLS: use its SSL or SASL_SSL listener"
 	case errors.As(err, &authority):
-		return "the broker's certificate is signed by a CA that is not trusted: give that CA with --upstream-ca-certs"
+		return "the broker's certificate is signed by a CA that is not trusted: give that CA with --upstream-ca-certs; kafka-sni-proxy --save-upstream-ca HOST:PORT FILE shows it, for you to compare, and saves it"
 	case errors.As(err, &host):
 		return "the broker's certificate does not name the host it was reached by: see --upstream and the cluster's advertised listeners"
 	case errors.As(err, &invalid):
@@ -230,6 +230,16 @@ func upstreamTLSHint(err error) string {
 }
 
 const frameSizeHint = "raise --max-frame-bytes if frames that long are meant to be"
+
+// noCertificateHint is of a port that was to show a certificate.
+func noCertificateHint(err error) string {
+	failed := session.WithPhase(err)
+	var at *session.Error
+	if errors.As(failed, &at) && at.Phase == session.PhaseUpstreamTLS && (session.IsQuiet(err) || errors.As(err, new(tls.RecordHeaderError))) {
+		return "this port does not speak TLS: give that of an SSL or SASL_SSL listener. A PLAINTEXT or SASL_PLAINTEXT listener has no certificate, and needs no authority"
+	}
+	return hint(failed)
+}
 
 func pumpHint(phase session.Phase, err error) string {
 	switch {

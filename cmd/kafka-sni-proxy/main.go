@@ -3,8 +3,8 @@
 // broker it wants. Run it with --help for its flags.
 //
 // The files of this package follow the start of the program: flags.go (the
-// command line and the environment), then either generate.go (--generate-certs)
-// or wiring.go with listen.go, tls.go, dial.go and routes.go (everything checked
+// command line and the environment), then either generate.go (--generate-certs),
+// saveca.go (--save-upstream-ca) or wiring.go with listen.go, tls.go, dial.go and routes.go (everything checked
 // and made ready), serve.go (until a signal), with reload.go (files that change),
 // admin.go (metrics and health) and systemd.go in the background; handover.go and
 // handover_unix.go have another process go on. hints.go says what to do about
@@ -111,18 +111,21 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 (*.<suffix>) resolve to the machine this program runs on.`,
 		Example: `  kafka-sni-proxy --sni-suffix kafka.example.com --generate-certs
   kafka-sni-proxy --sni-suffix kafka.example.com --upstream lkc-abcde.confluent.cloud:9092`,
-		Args:                  cobra.NoArgs,
-		SilenceErrors:         true, // run reports them
+		Args:                  cobra.ArbitraryArgs, // siftArgs has refused those that belong to no flag
+		SilenceErrors:         true,                // run reports them
 		SilenceUsage:          true,
 		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, words []string) error {
 			if show, _ := cmd.Flags().GetBool("version"); show {
 				_, err := fmt.Fprintln(stdout, "kafka-sni-proxy", versionText())
 				return err
 			}
 			f.readEnvironment(cmd.Flags(), os.Environ())
 			f.checkFlagsWithConfig(cmd.Flags())
-			if f.generateCerts {
+			switch {
+			case cmd.Flags().Changed(saveUpstreamCA):
+				return saveAuthority(cmd.Context(), f, words, os.Stdin, stdout, stderr)
+			case f.generateCerts:
 				return generate(f, stdout)
 			}
 			return start(cmd.Context(), f, stdout, stderr)
@@ -150,7 +153,7 @@ and see the brokers as b0.<suffix>, b1.<suffix> and so on: let all of them
 			io.WriteString(stdout, map[string]string{"check": checkHelp(), "completion": completionHelp, "config": configHelp, "healthcheck": healthHelp(), "passwd": passwdHelp()}[cmd.Name()])
 			return
 		}
-		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n  kafka-sni-proxy --config FILE\n  kafka-sni-proxy COMMAND\n\nExamples:\n%s\n\n%s\n%s%s",
+		fmt.Fprintf(stdout, "%s\n\nUsage:\n  %s\n  kafka-sni-proxy --config FILE\n  kafka-sni-proxy --save-upstream-ca HOST:PORT FILE [--yes]\n  kafka-sni-proxy COMMAND\n\nExamples:\n%s\n\n%s\n%s%s",
 			cmd.Long, cmd.UseLine(), cmd.Example, commandHelp, flagHelp(cmd.LocalFlags()), helpEnd)
 	})
 	return cmd
@@ -174,9 +177,9 @@ const commandHelp = `Commands:
 `
 
 const helpEnd = `Environment:
-  Each flag but --help and --version is also read from a variable: KAFKA_SNI_PROXY_ and its name in
-  capitals, with underscores. KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com, for example, is
-  --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set. NO_COLOR turns
+  Each flag but --help, --version, --save-upstream-ca and --yes is also read from a variable:
+  KAFKA_SNI_PROXY_ and its name in capitals, with underscores. For example,
+  KAFKA_SNI_PROXY_SNI_SUFFIX=kafka.example.com is --sni-suffix kafka.example.com. The flag wins; an empty variable counts as not set. NO_COLOR turns
   the colours of reports on a terminal off.
 
 Signals:
@@ -189,10 +192,11 @@ Signals:
                     closed one by one over half of --drain-timeout
 
 Exit codes:
-  0   done: certificates written, or ended by a signal with every request answered
+  0   done: certificates written, an authority saved, or ended by a signal with every request answered
   1   runtime error, or ended by force with requests in flight; of config check: there are warnings;
       of check: something would not work; of healthcheck: it is not well; of status, routes, sessions
-      and top: no answer; of passwd: nothing was written
+      and top: no answer; of passwd: nothing was written; of --save-upstream-ca: nothing was written,
+      or the proxy would refuse the broker with what is in the file
   2   usage: an error in the flags, the environment or the files they name; nothing was started
 
 All that there is to say of each flag: man kafka-sni-proxy, docs/flags.md

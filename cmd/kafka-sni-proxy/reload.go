@@ -37,7 +37,7 @@ func (a *app) readAgain() (*setup, error) {
 		closeAll(a.sockets.keep(now.listeners))
 		return nil, wrong.errors().firstLines()
 	}
-	s.warnings = append(append(c.warnings, s.warnings...), unchangeable(now.config, c.config)...)
+	s.warnings = append(append(c.warnings, s.warnings...), unchangeable(a.atStart, c.config)...)
 	return s, nil
 }
 
@@ -127,10 +127,11 @@ func (s *setup) newSince(before *setup) (names []string) {
 	return names
 }
 
-// unchangeable warns of settings that cannot change while the program runs.
-func unchangeable(now, next *config.Config) (warnings []string) {
+// unchangeable warns of settings that cannot change while the program runs. The warnings are true for as
+// long as they are not as they were when the program was started, whatever else changes meanwhile.
+func unchangeable(atStart, next *config.Config) (warnings []string) {
 	const text = "%s has changed: that takes effect when the program is started anew"
-	was, is := now.Admin, next.Admin
+	was, is := atStart.Admin, next.Admin
 	for _, setting := range []struct {
 		name    string
 		changed bool
@@ -142,13 +143,13 @@ func unchangeable(now, next *config.Config) (warnings []string) {
 			warnings = append(warnings, fmt.Sprintf(text, "admin."+setting.name))
 		}
 	}
-	if now.Log.Format != next.Log.Format {
+	if atStart.Log.Format != next.Log.Format {
 		warnings = append(warnings, fmt.Sprintf(text, "log.format"))
 	}
-	if now.Log.Access != next.Log.Access {
+	if atStart.Log.Access != next.Log.Access {
 		warnings = append(warnings, fmt.Sprintf(text, "log.access"))
 	}
-	if now.Trace != next.Trace {
+	if atStart.Trace != next.Trace {
 		warnings = append(warnings, fmt.Sprintf(text, "trace"))
 	}
 	return warnings
@@ -183,14 +184,17 @@ func (a *app) Reloaded(e reload.Event) {
 		a.use(next)
 		a.reload.Set(a.parts(next)...)
 		a.said = next.warnings
+		a.keepWarnings()
 		a.log.Info("the configuration is in use", "listeners", len(next.listeners), "clusters", len(next.clusters))
 		for _, warning := range slices.Concat(next.warnings, next.ofFiles) {
 			a.log.Warn(a.inTerms(warning))
 		}
-	case len(e.Changed) > 0:
-		a.use(s)
+	default:
+		if len(e.Changed) > 0 {
+			a.use(s)
+		}
+		a.keepWarnings()
 	}
-	a.keepWarnings()
 	if e.Asked { // an operator may have replaced a cluster, or renamed a file
 		a.accessLog.reopen()
 		for _, c := range a.server.Clusters() {

@@ -10,7 +10,7 @@ import (
 // TestEveryFlagInAHintHasItsKey, so that who has a file is not told of flags. Those of the
 // process have none.
 func TestEveryFlagInAHintHasItsKey(t *testing.T) {
-	process := map[string]bool{"config": true, "log-level": true, "generate-certs": true, "force": true, "help": true, "version": true, "mtls-disable": true}
+	process := map[string]bool{"config": true, "log-level": true, "generate-certs": true, "force": true, saveUpstreamCA: true, "yes": true, "help": true, "version": true, "mtls-disable": true}
 	fs := newFlagSet()
 	newFlags().define(fs)
 	fs.VisitAll(func(f *pflag.Flag) {

@@ -25,6 +25,7 @@ type app struct {
 	server  *server.Server
 	sockets sockets
 	now     atomic.Pointer[setup] // what is in force
+	atStart *config.Config        // with which the program was started
 
 	file        string                // the configuration was read from; "": there are flags alone
 	read        func() *configuration // reads it again
@@ -76,6 +77,7 @@ func build(f *flags, stdout, stderr io.Writer) (*app, error) {
 		a.configFile.Mark()
 	}
 	c := f.configuration()
+	a.atStart = c.config
 	if c.config.Admin.Bind != "" {
 		a.lines = &logLines{to: stderr}
 		stderr = a.lines

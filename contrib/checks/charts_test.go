@@ -9,8 +9,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -297,6 +299,7 @@ func TestObjectsFitEachOther(t *testing.T) {
 			if o.route != nil && (string(o.route.Spec.Rules[0].BackendRefs[0].Name) != o.services[0].Name || *o.route.Spec.Rules[0].BackendRefs[0].Port != o.services[0].Spec.Ports[0].Port) {
 				t.Errorf("the TLSRoute leads to %v", o.route.Spec.Rules[0].BackendRefs[0])
 			}
+			checkAdmin(t, o)
 			checkGrace(t, o)
 			checkHardened(t, pod.Spec)
 			checkMounts(t, pod.Spec)
@@ -341,6 +344,68 @@ func checkPolicy(t *testing.T, p *networkingv1.NetworkPolicy, c corev1.Container
 	if !admin || len(p.Spec.Ingress) != 2 || len(c.Ports) < 2 {
 		t.Errorf("Prometheus cannot ask: %v", p.Spec.Ingress)
 	}
+}
+
+// adminOf is what the program is told of its admin port.
+func adminOf(t *testing.T, o *objects) (admin struct {
+	Bind, Cert, Key string
+	TokenFile       string `json:"token-file"`
+}) {
+	t.Helper()
+	var config struct{ Admin any }
+	if err := yaml.Unmarshal([]byte(o.config.Data["proxy.yaml"]), &config); err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.Marshal(config.Admin)
+	if err == nil {
+		err = yaml.Unmarshal(text, &admin)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return admin
+}
+
+// checkAdmin wants everybody who asks the admin port to ask as it is served: with TLS or without, and with the
+// token that the pod has.
+func checkAdmin(t *testing.T, o *objects) {
+	t.Helper()
+	admin, pod := adminOf(t, o), o.deployment.Spec.Template.Spec
+	c := pod.Containers[0]
+	isTLS := admin.Cert != ""
+	for _, probe := range []*corev1.Probe{c.StartupProbe, c.ReadinessProbe, c.LivenessProbe} {
+		if (probe.HTTPGet.Scheme == corev1.URISchemeHTTPS) != isTLS {
+			t.Errorf("the probe of %s asks %q, and the certificate is %q", probe.HTTPGet.Path, probe.HTTPGet.Scheme, admin.Cert)
+		}
+	}
+	if protocol, ok := o.services[0].Annotations["service.beta.kubernetes.io/aws-load-balancer-healthcheck-protocol"]; ok && (protocol == "https") != isTLS {
+		t.Errorf("the balancer's health check is of %s, and the certificate is %q", protocol, admin.Cert)
+	}
+	for _, file := range []string{admin.Cert, admin.Key, admin.TokenFile} {
+		if file != "" && !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == filepath.Dir(file) }) {
+			t.Errorf("%s is not mounted", file)
+		}
+	}
+	if o.monitor == nil {
+		return
+	}
+	endpoint := o.monitor.Spec.Endpoints[0]
+	if (endpoint.Scheme != nil && *endpoint.Scheme == "https") != isTLS || (endpoint.TLSConfig != nil) != isTLS {
+		t.Errorf("Prometheus asks with %v, and the certificate is %q", endpoint.Scheme, admin.Cert)
+	}
+	if (endpoint.Authorization != nil) != (admin.TokenFile != "") {
+		t.Fatalf("Prometheus shows %v, and the program wants %q", endpoint.Authorization, admin.TokenFile)
+	}
+	if admin.TokenFile == "" {
+		return
+	}
+	shown := endpoint.Authorization.Credentials
+	for _, v := range pod.Volumes {
+		if v.Name == "admin-token" && v.Secret.SecretName == shown.Name && v.Secret.Items[0].Key == shown.Key && v.Secret.Items[0].Path == filepath.Base(admin.TokenFile) {
+			return
+		}
+	}
+	t.Errorf("Prometheus shows another token than the pod has: %v", shown)
 }
 
 // checkGrace wants a pod to live for longer than its last connections may.
@@ -402,6 +467,10 @@ func TestBadValuesAreRefused(t *testing.T) {
 		"no issuer":             {"certificate: {certManager: {enabled: true}}", "name the issuer"},
 		"a runbook's folder":    {"prometheusRule: {runbookURL: 'https://git.example/docs'}", "does not match pattern"},
 		"no gateway":            {"gateway: {enabled: true}", "name a Gateway"},
+		"two tokens":            {"{admin: {tokenSecret: {name: a}}, config: {admin: {token-file: /b}}}", "admin.tokenSecret sets it"},
+		"a token of its own":    {"{serviceMonitor: {enabled: true}, config: {admin: {token-file: /b}}}", "Prometheus would not know the token"},
+		"unverified scrapes":    {"{serviceMonitor: {enabled: true}, config: {admin: {cert: /a, key: /b}}}", "say by which authority and name Prometheus is to verify the pods"},
+		"TLS with nobody":       {"serviceMonitor: {enabled: true, tlsConfig: {serverName: a}}", "the admin port speaks TLS only with config.admin.cert"},
 	} {
 		change, err := chartutil.ReadValues([]byte(c.change))
 		if err != nil {
@@ -492,12 +561,7 @@ func TestTheKustomizeBaseIsTheChart(t *testing.T) {
 // The program takes what the chart writes, serves with it, answers the probes, and reads it again when the
 // kubelet puts another version in its place, without a restart.
 func TestTheProgramServesWithTheRenderedConfiguration(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "kafka-sni-proxy")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/kafka-sni-proxy")
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := build(t)
 	for _, set := range sets {
 		o := rendered(t, set)
 		cmd := exec.CommandContext(t.Context(), program, "config", "show", "-")
@@ -508,41 +572,106 @@ func TestTheProgramServesWithTheRenderedConfiguration(t *testing.T) {
 	}
 
 	// A volume of the kubelet: files are links into ..data, which is a link that is replaced.
-	o, dir := rendered(t, "minimal"), t.TempDir()
-	container := o.deployment.Spec.Template.Spec.Containers[0]
-	tlsDir := filepath.Join(dir, "tls")
-	writeCertificate(t, tlsDir)
-	kafka, admin := freePort(t), freePort(t)
-	local := strings.NewReplacer("/etc/kafka-sni-proxy/tls", tlsDir, "0.0.0.0:9092", "127.0.0.1:"+kafka, "0.0.0.0:9090", "127.0.0.1:"+admin,
-		"lkc-abcde.confluent.cloud:9092", "127.0.0.1:1").Replace(o.config.Data["proxy.yaml"])
-	config := filepath.Join(dir, "config")
-	project(t, config, "..1", local)
-	log := &lines{seen: make(chan string, 1000)}
-	proxy := exec.CommandContext(t.Context(), program, "--config", filepath.Join(config, filepath.Base(container.Args[1])))
-	proxy.Stderr = log
-	if err := proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { proxy.Process.Kill(); proxy.Wait() }()
-	log.await(t, "listening")
-	alive, tries := "http://127.0.0.1:"+admin+container.LivenessProbe.HTTPGet.Path, time.NewTicker(50*time.Millisecond)
-	defer tries.Stop()
-	for get(t, alive) != http.StatusOK { // as the startup probe does; the test's own deadline ends it
-		<-tries.C
-	}
-	if got := get(t, "http://127.0.0.1:"+admin+container.ReadinessProbe.HTTPGet.Path); got != http.StatusServiceUnavailable {
+	o := rendered(t, "minimal")
+	p := serve(t, program, o)
+	readiness := o.deployment.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet
+	if got := p.get(t, "http", readiness.Path, ""); got != http.StatusServiceUnavailable {
 		t.Errorf("without a cluster the readiness probe is answered with %d", got)
 	}
-	project(t, config, "..2", strings.Replace(local, "kafka.example", "other.example", 1))
-	log.await(t, "the configuration is in use")
-	if got := get(t, "http://127.0.0.1:"+admin+"/healthz"); got != http.StatusOK {
+	p.project(t, "..2", strings.Replace(p.local, "kafka.example", "other.example", 1))
+	p.log.await(t, "the configuration is in use")
+	if got := p.get(t, "http", "/healthz", ""); got != http.StatusOK {
 		t.Errorf("after the change: %d", got)
 	}
 }
 
-// project writes a version of a ConfigMap's volume as the kubelet does.
-func project(t *testing.T, dir, version, content string) {
+// With a certificate and a token at the admin port, what is asked as the objects say is answered: probes, which
+// show nothing, and Prometheus, which shows the token.
+func TestTheAdminPortIsAskedAsItIsServed(t *testing.T) {
+	o := rendered(t, "everything")
+	p := serve(t, build(t), o)
+	readiness := o.deployment.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet
+	endpoint := o.monitor.Spec.Endpoints[0]
+	for _, asked := range []struct {
+		path, token string
+		want        int
+	}{
+		{readiness.Path, "", http.StatusServiceUnavailable}, // there is no cluster
+		{endpoint.Path, "", http.StatusUnauthorized},
+		{endpoint.Path, "another-token-of-the-length", http.StatusUnauthorized},
+		{endpoint.Path, token, http.StatusOK},
+	} {
+		if got := p.get(t, string(*endpoint.Scheme), asked.path, asked.token); got != asked.want {
+			t.Errorf("%s with %q is answered with %d, want %d", asked.path, asked.token, got, asked.want)
+		}
+	}
+}
+
+// build builds the program.
+func build(t *testing.T) string {
 	t.Helper()
+	program := filepath.Join(t.TempDir(), "kafka-sni-proxy")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/kafka-sni-proxy")
+	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
+// pod is the program with what a pod would have.
+type pod struct {
+	admin  string // the port
+	local  string // the configuration, with folders and ports of this machine
+	config string // the folder it is mounted at
+	log    *lines
+}
+
+const token = "the-token-of-the-operators"
+
+// serve starts the program with a rendered configuration, its certificates and its token, and waits until it is
+// alive, as the startup probe does.
+func serve(t *testing.T, program string, o *objects) *pod {
+	t.Helper()
+	dir, container := t.TempDir(), o.deployment.Spec.Template.Spec.Containers[0]
+	p := &pod{admin: freePort(t), config: filepath.Join(dir, "config"), log: &lines{seen: make(chan string, 1000)}}
+	for _, mount := range container.VolumeMounts {
+		switch local := filepath.Join(dir, filepath.Base(mount.MountPath)); mount.Name {
+		case "config":
+		case "admin-token":
+			if err := errors.Join(os.Mkdir(local, 0o755), os.WriteFile(filepath.Join(local, "token"), []byte(token), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			writeCertificate(t, local)
+		}
+	}
+	p.local = strings.NewReplacer("/etc/kafka-sni-proxy", dir, "0.0.0.0:9092", "127.0.0.1:"+freePort(t), "0.0.0.0:9090", "127.0.0.1:"+p.admin,
+		"lkc-abcde.confluent.cloud:9092", "127.0.0.1:1", "kafka:9093", "127.0.0.1:1").Replace(o.config.Data["proxy.yaml"])
+	p.project(t, "..1", p.local)
+	proxy := exec.CommandContext(t.Context(), program, "--config", filepath.Join(p.config, filepath.Base(container.Args[1])))
+	proxy.Stderr = p.log
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Process.Kill(); proxy.Wait() })
+	p.log.await(t, "listening")
+	probe, scheme := container.StartupProbe.HTTPGet, "http"
+	if probe.Scheme != "" {
+		scheme = strings.ToLower(string(probe.Scheme))
+	}
+	tries := time.NewTicker(50 * time.Millisecond)
+	defer tries.Stop()
+	for p.get(t, scheme, probe.Path, "") != http.StatusOK { // the test's own deadline ends it
+		<-tries.C
+	}
+	return p
+}
+
+// project writes a version of a ConfigMap's volume as the kubelet does.
+func (p *pod) project(t *testing.T, version, content string) {
+	t.Helper()
+	dir := p.config
 	check := func(err error) {
 		if err != nil {
 			t.Fatal(err)
@@ -593,15 +722,20 @@ func freePort(t *testing.T) string {
 	return fmt.Sprint(ln.Addr().(*net.TCPAddr).Port)
 }
 
-func get(t *testing.T, url string) int {
+// get asks the admin port as a kubelet does, which verifies no certificate; with a token, if one is given.
+func (p *pod) get(t *testing.T, scheme, path, token string) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://127.0.0.1:"+p.admin+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

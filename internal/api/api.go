@@ -33,7 +33,8 @@ type Status struct {
 	Started time.Time `json:"started"`
 	Now     time.Time `json:"now"`
 
-	// State is serving, leaving (another process accepts clients now) or draining.
+	// State is serving or draining. A process that another one has taken over from cannot be asked: the
+	// admin port is the new one's.
 	State string `json:"state"`
 	// StateSince is when that began.
 	StateSince time.Time `json:"state_since"`

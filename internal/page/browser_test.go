@@ -312,25 +312,25 @@ const compare = `(async () => {
 // The script lays out what it is told as the server does: nobody sees a page change its words
 // because a poll came.
 func TestBrowserScriptMakesTheSamePageAsTheServer(t *testing.T) {
-	leaving := busySource(120)
-	leaving.status.State, leaving.status.HandOver = "leaving", &api.HandOver{Since: ago(4 * time.Second), From: 77}
-	leaving.status.Rates, leaving.status.Connections.Panics, leaving.status.Connections.Most = nil, 2, 130
-	leaving.clusters[0].Health, leaving.clusters[1].Name, leaving.clusters[1].OtherCluster = "down", "new & <b>other</b>", 3
-	leaving.status.Certificates[1].NotAfter = ago(time.Hour)
+	ending := busySource(120)
+	ending.status.State, ending.status.HandOver = "draining", &api.HandOver{Since: ago(4 * time.Second), From: 77}
+	ending.status.Rates, ending.status.Connections.Panics, ending.status.Connections.Most = nil, 2, 130
+	ending.clusters[0].Health, ending.clusters[1].Name, ending.clusters[1].OtherCluster = "down", "new & <b>other</b>", 3
+	ending.status.Certificates[1].NotAfter = ago(time.Hour)
 	for range 60 {
-		leaving.failures = append(leaving.failures, api.Failure{First: ago(time.Hour), Last: ago(time.Minute), Count: 2000, Phase: "rewrite", Client: "c", Reason: "a response"})
-		leaving.status.Reload.Events = append(leaving.status.Reload.Events, api.ReloadEvent{Time: ago(time.Hour), Changed: []string{"routes-file"}})
+		ending.failures = append(ending.failures, api.Failure{First: ago(time.Hour), Last: ago(time.Minute), Count: 2000, Phase: "rewrite", Client: "c", Reason: "a response"})
+		ending.status.Reload.Events = append(ending.status.Reload.Events, api.ReloadEvent{Time: ago(time.Hour), Changed: []string{"routes-file"}})
 	}
 	for id := range int32(70) {
-		leaving.clusters[0].Brokers = append(leaving.clusters[0].Brokers, api.Broker{Node: node(100 + id), Address: "b.example:9093", Health: "ok"})
+		ending.clusters[0].Brokers = append(ending.clusters[0].Brokers, api.Broker{Node: node(100 + id), Address: "b.example:9093", Health: "ok"})
 	}
 	const image = `"><img src=x onerror=alert(1)>`
-	leaving.sessions[119].Software, leaving.sessions[119].SNI, leaving.failures[0].Reason, leaving.clusters[0].Brokers[0].LastError = image, image, image, image
-	leaving.status.Warnings = []string{image, "<script>alert(1)</script>"}
+	ending.sessions[119].Software, ending.sessions[119].SNI, ending.failures[0].Reason, ending.clusters[0].Brokers[0].LastError = image, image, image, image
+	ending.status.Warnings = []string{image, "<script>alert(1)</script>"}
 	site := newTestSite(t, idleSource())
 	b := newBrowser(t, 1280, 900, false)
 	b.open(site)
-	for i, source := range []*fixedSource{busySource(40), leaving, idleSource(), leaving, busySource(5000)} {
+	for i, source := range []*fixedSource{busySource(40), ending, idleSource(), ending, busySource(5000)} {
 		source.status.Host = fmt.Sprintf("proxy-%d", i+2)
 		site.source.Store(source)
 		b.until(fmt.Sprintf(`document.querySelector("[data-text=host]").textContent === %q`, source.status.Host))

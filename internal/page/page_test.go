@@ -71,7 +71,7 @@ func TestTheVerdictNamesWhatIsWrong(t *testing.T) {
 			s.status.State, s.status.StateSince, s.status.Connections.Open = "draining", ago(5*time.Second), 3
 		}, "No problems draining since 11:59:55 UTC, 5 s ago No new clients are accepted; 3 connections are left."},
 		"hand-over": {func(s *fixedSource) {
-			s.status.State, s.status.HandOver = "leaving", &api.HandOver{Since: ago(4 * time.Second)}
+			s.status.HandOver = &api.HandOver{Since: ago(4 * time.Second)}
 		}, "Another process is being started, and will take over: since 11:59:56 UTC, 4 s ago."},
 		"taken over": {func(s *fixedSource) { s.status.HandOver = &api.HandOver{Since: ago(4 * time.Second), From: 77} },
 			"No problems serving since 11:59:40 UTC, 20 s ago This process has taken over from process 77, which is closing its connections: since 11:59:56 UTC, 4 s ago."},

@@ -162,11 +162,8 @@ func health(state string) part { return part{Text: state, Class: "health " + sta
 // state is what the process does, for the line below the verdict.
 func state(s api.Status) []part {
 	all := []part{{Text: s.State, Class: "state " + s.State}, {Text: "since " + since(s.StateSince, s.Now)}}
-	switch {
-	case s.State == "draining":
+	if s.State == "draining" {
 		all = append(all, part{Text: "No new clients are accepted; " + plural(s.Connections.Open, "connection is", "connections are") + " left."})
-	case s.State == "leaving":
-		all = append(all, part{Text: "Another process accepts new clients now; " + plural(s.Connections.Open, "connection is", "connections are") + " left."})
 	}
 	if h := s.HandOver; h != nil {
 		change := "Another process is being started, and will take over"

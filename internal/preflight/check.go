@@ -3,7 +3,8 @@
 //
 // [Cluster.Run] goes the way out: to each bootstrap server, and, if the cluster tells of
 // them, to each broker. [Listener.Run] looks at what clients will be shown and have to
-// resolve. [Client.Run] goes the way in, through a proxy that runs, as a client would.
+// resolve. [Client.Run] goes the way in, through a proxy that runs, as a client would. [Show]
+// only looks at what a broker shows of itself.
 //
 // Nothing is changed anywhere: the requests that are sent are ApiVersions, Metadata for no
 // topics, and SASL when there is a login for it. What is said of settings is in terms of

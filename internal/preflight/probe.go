@@ -62,20 +62,11 @@ func (e *endpoint) probe(ctx context.Context, metadata bool) *answer {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
 	defer cancel()
 	a := &answer{}
-	conn, err := e.dial(ctx, e.address.Host, e.address.Port)
-	if err != nil {
-		a.err = &cluster.ConnectError{Stage: cluster.StageDial, Err: err}
+	var conn net.Conn
+	if conn, a.err = e.connect(ctx, a); a.err != nil {
 		return a
 	}
 	defer conn.Close()
-	a.at = conn.RemoteAddr()
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	if e.tls != nil {
-		if conn, err = e.handshake(ctx, conn, a); err != nil {
-			a.err = &cluster.ConnectError{Stage: cluster.StageTLS, Err: err}
-			return a
-		}
-	}
 	if a.err = a.askVersions(conn); a.err != nil {
 		// In TLS 1.3 a client certificate is judged after the handshake.
 		a.err = fmt.Errorf("after it had connected: %w", &cluster.ConnectError{Stage: cluster.StageTLS, Err: a.err})
@@ -99,6 +90,26 @@ func (e *endpoint) probe(ctx context.Context, metadata bool) *answer {
 		a.needsLogin, a.err = true, nil
 	}
 	return a
+}
+
+// connect connects, with TLS if there is to be any. After ctx everything that is done with
+// the connection fails.
+func (e *endpoint) connect(ctx context.Context, a *answer) (net.Conn, error) {
+	socket, err := e.dial(ctx, e.address.Host, e.address.Port)
+	if err != nil {
+		return nil, &cluster.ConnectError{Stage: cluster.StageDial, Err: err}
+	}
+	a.at = socket.RemoteAddr()
+	context.AfterFunc(ctx, func() { socket.SetDeadline(time.Unix(1, 0)) })
+	if e.tls == nil {
+		return socket, nil
+	}
+	conn, err := e.handshake(ctx, socket, a)
+	if err != nil {
+		socket.Close()
+		return nil, &cluster.ConnectError{Stage: cluster.StageTLS, Err: err}
+	}
+	return conn, nil
 }
 
 // isEnd reports whether the other end has closed or reset the connection, as brokers do when

@@ -11,8 +11,8 @@ var colours = [...]string{OK: "\x1b[32m", Note: "\x1b[36m", Warning: "\x1b[33m",
 
 const plain = "\x1b[0m"
 
-// printable has no line of the report hold what a peer has sent to move the cursor with.
-func printable(s string) string {
+// Printable has no line hold what a peer has sent to move a terminal's cursor with.
+func Printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c < ' ' && c != '\n' || c == 0x7f || c >= 0x80 && c < 0xa0 {
 			return '?'
@@ -22,7 +22,7 @@ func printable(s string) string {
 }
 
 // oneLine has no peer begin a line of the report.
-func oneLine(s string) string { return strings.ReplaceAll(printable(s), "\n", "?") }
+func oneLine(s string) string { return strings.ReplaceAll(Printable(s), "\n", "?") }
 
 // Write writes the report for a person: a line for each result, under its subject, with
 // what to do in lines below it.
@@ -41,10 +41,10 @@ func (r *Report) Write(w io.Writer, coloured bool) error {
 		if coloured {
 			level = colours[result.Level] + level + plain
 		}
-		text := strings.ReplaceAll(printable(result.Result), "\n", "\n            ")
+		text := strings.ReplaceAll(Printable(result.Result), "\n", "\n            ")
 		fmt.Fprintf(&b, "  %s  %-*s  %s\n", level, width, oneLine(result.What), text)
 		if result.Remedy != "" {
-			fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(printable(result.Remedy), "\n", "\n             "))
+			fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(Printable(result.Remedy), "\n", "\n             "))
 		}
 	}
 	if failed := r.Count(Failed); failed > 0 {

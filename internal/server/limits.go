@@ -79,12 +79,12 @@ func (s *Server) refuse(exceeded LimitError, of string, client net.Addr, listene
 	}
 	attrs := []slog.Attr{slog.String("client", client.String()), slog.String("limit", string(exceeded))}
 	hint := s.config.Hint(exceeded)
-	f := Failure{Client: client.String(), Listener: listener, Cluster: cluster, Phase: "limit", Reason: exceeded.Error(), Hint: hint}
+	f := Failure{Listener: listener, Cluster: cluster, Phase: "limit", Reason: exceeded.Error(), Hint: hint}
 	if exceeded == LimitClusterConnections {
 		attrs = append(attrs, slog.String("name", of))
 		f.ServerName = of // which cluster it is
 	}
-	s.recent.note(f, hostOf(client), string(exceeded)+of)
+	s.recent.note(f, client, string(exceeded)+of)
 	s.limited.Write(slog.LevelWarn, "refused", string(exceeded)+of, "connection refused", append(attrs, slog.String("hint", hint))...)
 }
 

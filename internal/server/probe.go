@@ -11,19 +11,25 @@ import (
 type deadliner interface{ SetDeadline(time.Time) error }
 
 // CheckAccepting reports whether clients would be accepted: the accept loop of each
-// listener is woken, with a deadline in the past, and has to acknowledge that. It is for
+// listener is woken, with a deadline in the past, and has to acknowledge that. One that does
+// not run yet is waited for; one that was retired is left out, though it has sessions. It is for
 // watchdogs, and neither needs a connection nor counts as one.
 func (s *Server) CheckAccepting(ctx context.Context) error {
 	s.probing.Lock() // one at a time, or they would take each other's acknowledgements
 	defer s.probing.Unlock()
-	listeners := s.registry.listening()
-	if len(listeners) == 0 {
-		return errors.New("nothing is listened on")
-	}
-	for _, l := range listeners {
-		if err := l.probe(ctx); err != nil {
+	accepting := 0
+	for _, l := range s.registry.listening() {
+		err := l.probe(ctx)
+		switch {
+		case l.retired.Load():
+			continue
+		case err != nil:
 			return fmt.Errorf("clients of %s are not accepted: %w", l.Addr(), err)
 		}
+		accepting++
+	}
+	if accepting == 0 {
+		return errors.New("nothing is listened on")
 	}
 	return nil
 }
@@ -51,6 +57,10 @@ func (l *Socket) probe(ctx context.Context) error {
 // ack acknowledges a probe, and has Accept wait for clients again.
 func (l *Socket) ack() {
 	l.Listener.(deadliner).SetDeadline(time.Time{})
+	l.acknowledge()
+}
+
+func (l *Socket) acknowledge() {
 	select {
 	case l.acked <- struct{}{}:
 	default:

@@ -3,6 +3,8 @@ package server
 import (
 	"cmp"
 	"hash/maphash"
+	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +31,8 @@ type Failure struct {
 	Reason      string
 	Hint        string // what to do about it
 
-	kind uint64
+	kind   uint64
+	source netip.Prefix // of the client: see sourceOf. Not valid: it has none
 }
 
 // recent keeps the last failures. The zero value is ready to use; what is kept takes 600 KiB
@@ -41,17 +44,18 @@ type recent struct {
 
 var recentSeed = maphash.MakeSeed()
 
-// note keeps a failure. Those with the same key, of the same host, are kept together.
-func (r *recent) note(f Failure, host, key string) {
+// note keeps a failure of a client. Those with the same key, of the same host, are kept together.
+func (r *recent) note(f Failure, client net.Addr, key string) {
+	f.Client, f.source = client.String(), sourceOf(client)
 	var h maphash.Hash
 	h.SetSeed(recentSeed)
-	for _, part := range []string{f.Phase, host, f.Listener, f.Cluster, f.ServerName, key} {
+	for _, part := range []string{f.Phase, hostOf(client), f.Listener, f.Cluster, f.ServerName, key} {
 		h.WriteString(part)
 		h.WriteByte(0)
 	}
 	f.kind, f.Count, f.Last = h.Sum64(), 1, time.Now()
 	f.First = f.Last
-	for _, text := range []*string{&f.Client, &f.ServerName, &f.Listener, &f.Cluster, &f.Broker, &f.Reason, &f.Hint} {
+	for _, text := range []*string{&f.Client, &f.ServerName, &f.Listener, &f.Cluster, &f.Broker, &f.Principal, &f.Reason, &f.Hint} {
 		if len(*text) > maxRecentText {
 			*text = (*text)[:maxRecentText]
 		}
@@ -67,13 +71,25 @@ func (r *recent) note(f Failure, host, key string) {
 		r.all = append(r.all, f)
 		return
 	}
-	oldest := 0
+	r.all[r.leastMissed(f.source)] = f
+}
+
+// leastMissed returns which failure makes room for one of a source: of the source that has the most, the one
+// that was the longest ago. So one client that asks for random names pushes out its own failures, and
+// not what others have to be helped with. The caller holds r.mu.
+func (r *recent) leastMissed(by netip.Prefix) (least int) {
+	of := map[netip.Prefix]int{by: 1}
 	for i := range r.all {
-		if r.all[i].Last.Before(r.all[oldest].Last) {
-			oldest = i
+		of[r.all[i].source]++
+	}
+	most := 0
+	for i := range r.all {
+		switch n := of[r.all[i].source]; {
+		case n > most, n == most && r.all[i].Last.Before(r.all[least].Last):
+			most, least = n, i
 		}
 	}
-	r.all[oldest] = f
+	return least
 }
 
 // Failures returns the last failures, the newest first.

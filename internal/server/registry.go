@@ -19,10 +19,10 @@ type registry struct {
 	open       int                  // connections admitted
 	handshakes map[netip.Prefix]int // and of those, in their handshake, by source
 	sessions   map[*session.Session]membership
-	listeners  map[*Socket]struct{}
-	closed     bool            // no new connections
-	draining   bool            // and no new sessions of those that were accepted
-	ended      session.Traffic // of the sessions that are over
+	listeners  map[*Socket]struct{} // from NewSocket to the end of Serve
+	closed     bool                 // no new connections
+	draining   bool                 // and no new sessions of those that were accepted
+	ended      session.Traffic      // of the sessions that are over
 	shares     map[shareOf]*share
 	lastID     uint64
 	running    sync.WaitGroup // listeners; those wait for their sessions
@@ -52,14 +52,24 @@ func (r *registry) setLimits(l Limits) {
 	r.limits = l
 }
 
-// listen registers a socket. It returns false when no more are accepted from.
+// register notes a socket that is going to be served.
+func (r *registry) register(l *Socket) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.listeners[l] = struct{}{}
+	}
+}
+
+// listen notes that a socket is served from now on. It returns false, and forgets the socket,
+// when no more are accepted from.
 func (r *registry) listen(l *Socket) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || l.retired.Load() {
+		delete(r.listeners, l)
 		return false
 	}
-	r.listeners[l] = struct{}{}
 	r.running.Add(1)
 	return true
 }
@@ -73,7 +83,7 @@ func (r *registry) unlisten(l *Socket) {
 	r.running.Done()
 }
 
-// listening returns the listeners that are accepted from.
+// listening returns the listeners that are accepted from, or have sessions that came from them.
 func (r *registry) listening() []*Socket {
 	r.mu.Lock()
 	defer r.mu.Unlock()

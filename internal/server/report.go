@@ -90,11 +90,11 @@ func clusterOf(r *session.Result) string {
 
 // noteFailure keeps what has become of a session for those who ask.
 func (s *Server) noteFailure(r *session.Result, phase string, err error, hint string) {
-	f := Failure{Client: r.Client.String(), ServerName: r.ServerName, Principal: r.Login.Principal, Listener: r.Label, Cluster: clusterOf(r), Phase: phase, Reason: err.Error(), Hint: hint}
+	f := Failure{ServerName: r.ServerName, Principal: r.Login.Principal, Listener: r.Label, Cluster: clusterOf(r), Phase: phase, Reason: err.Error(), Hint: hint}
 	if r.Reached {
 		f.Broker = r.Upstream.String()
 	}
-	s.recent.note(f, hostOf(r.Client), loglimit.Key(err))
+	s.recent.note(f, r.Client, loglimit.Key(err))
 }
 
 // hostOf returns a client's address without its port.

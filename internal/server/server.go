@@ -145,10 +145,12 @@ type Socket struct {
 	acked   chan struct{} // gets something whenever the accept loop was woken
 }
 
-// NewSocket returns a socket for [Server.Serve].
+// NewSocket returns a socket for [Server.Serve], which has to be called: from now on the socket
+// counts as one that clients are accepted from.
 func (s *Server) NewSocket(ln net.Listener, how *Listener) *Socket {
 	l := &Socket{Listener: ln, server: s, acked: make(chan struct{}, 1)}
 	l.how.Store(s.sessionConfig(how))
+	s.registry.register(l)
 	return l
 }
 
@@ -226,6 +228,7 @@ func (s *Server) accept(ctx context.Context, l *Socket, run func(func())) error 
 				run(func() { s.serve(ctx, l, how, conn, source, run) })
 			}
 		case s.registry.isClosed(), l.retired.Load():
+			l.acknowledge() // nobody is to wait for it
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -82,7 +82,7 @@ func TestRecentFailuresAreBounded(t *testing.T) {
 	s := &Server{}
 	note := func(i int, key string) {
 		client := &net.TCPAddr{IP: net.IPv4(10, 0, byte(i>>8), byte(i)), Port: i}
-		r.note(Failure{Client: client.String(), ServerName: strings.Repeat("x", 10_000), Phase: session.PhaseDial.String(), Reason: "r" + key}, hostOf(client), key)
+		r.note(Failure{ServerName: strings.Repeat("x", 10_000), Phase: session.PhaseDial.String(), Reason: "r" + key}, client, key)
 	}
 	note(1, "a")
 	note(1, "a")
@@ -100,6 +100,51 @@ func TestRecentFailuresAreBounded(t *testing.T) {
 	all := s.Failures()
 	if last := fmt.Sprintf("10.0.%d.%d", (3*maxRecent-1)>>8, (3*maxRecent-1)&0xff); !strings.HasPrefix(all[0].Client, last+":") {
 		t.Errorf("the newest is of %s, want %s", all[0].Client, last)
+	}
+}
+
+// Whoever asks for random names, from one address or from one IPv6 network, pushes out nobody's failures
+// but those of that network.
+func TestOneClientDoesNotPushOutTheFailuresOfOthers(t *testing.T) {
+	for name, flood := range map[string]func(i int) net.IP{
+		"one address": func(int) net.IP { return net.IPv4(10, 9, 9, 9) },
+		"one network": func(i int) net.IP {
+			ip := net.ParseIP("2001:db8:0:1::")
+			ip[14], ip[15] = byte(i>>8), byte(i)
+			return ip
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{}
+			note := func(ip net.IP, name string) {
+				s.recent.note(Failure{ServerName: name, Phase: "route"}, &net.TCPAddr{IP: ip, Port: 1}, "unknown name")
+			}
+			const others = 50
+			for i := range others {
+				note(net.IPv4(10, 0, 0, byte(i)), "a")
+				note(net.IPv4(10, 0, 0, byte(i)), "b")
+			}
+			for i := range 10 * maxRecent {
+				note(flood(i), fmt.Sprint("random-", i))
+			}
+			ofOthers := 0
+			all := s.Failures()
+			for _, f := range all {
+				if strings.HasPrefix(f.Client, "10.0.0.") {
+					ofOthers++
+				}
+			}
+			if len(all) != maxRecent || ofOthers != 2*others {
+				t.Errorf("%d are kept, %d of others: want %d, %d", len(all), ofOthers, maxRecent, 2*others)
+			}
+			if want := fmt.Sprint("random-", 10*maxRecent-1); all[0].ServerName != want {
+				t.Errorf("the newest is %s, want %s", all[0].ServerName, want)
+			}
+			note(net.IPv4(10, 1, 1, 1), "c") // one more client is heard
+			if all = s.Failures(); all[0].ServerName != "c" {
+				t.Errorf("the newest is %s", all[0].ServerName)
+			}
+		})
 	}
 }
 

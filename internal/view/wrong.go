@@ -180,8 +180,6 @@ func ofState(s *api.Status) []Finding {
 		if h.From != 0 {
 			f.Text = fmt.Sprintf("took over from process %d, which ends its connections one by one", h.From)
 		}
-	case "leaving":
-		f.Text = "leaving: another process accepts clients now"
 	case "draining":
 		f.Text = "draining: no new clients, requests in flight are waited for"
 	default:

@@ -58,9 +58,7 @@ const healthCell = (state, from, now) => isZero(from) ? parts(health(state)) : p
 
 function state(s) {
 	const all = [text(s.state, "state " + s.state), text("since " + since(s.state_since, s.now))];
-	const left = plural(s.connections.open, "connection is", "connections are") + " left.";
-	if (s.state === "draining") all.push(text("No new clients are accepted; " + left));
-	if (s.state === "leaving") all.push(text("Another process accepts new clients now; " + left));
+	if (s.state === "draining") all.push(text("No new clients are accepted; " + plural(s.connections.open, "connection is", "connections are") + " left."));
 	const h = s.hand_over;
 	if (h) {
 		const change = h.from ? "This process has taken over from process " + h.from + ", which is closing its connections" : "Another process is being started, and will take over";

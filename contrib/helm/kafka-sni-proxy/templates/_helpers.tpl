@@ -39,7 +39,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if not .Values.service.proxyProtocolFrom }}{{ fail "service.proxyProtocolFrom: is missing: list the networks of the balancer, as in [10.0.0.0/8]: the header of anybody else is refused" }}{{ end }}
 {{- $_ := set $listener "proxy-protocol" (dict "from" .Values.service.proxyProtocolFrom) }}
 {{- end }}
-{{- $made := dict "admin" (dict "bind" "0.0.0.0:9090") "timeouts" (dict "drain" (printf "%ds" (int .Values.drainSeconds))) "log" (dict "format" "json") "clusters" $clusters }}
+{{- $admin := dict "bind" "0.0.0.0:9090" }}
+{{- if .Values.admin.tokenSecret.name }}
+{{- if (dig "admin" "token-file" "" $given) }}{{ fail "config.admin.token-file: leave it out: admin.tokenSecret sets it" }}{{ end }}
+{{- $_ := set $admin "token-file" "/etc/kafka-sni-proxy/admin-token/token" }}
+{{- end }}
+{{- $made := dict "admin" $admin "timeouts" (dict "drain" (printf "%ds" (int .Values.drainSeconds))) "log" (dict "format" "json") "clusters" $clusters }}
 {{- if not (hasKey $given "listeners") }}
 {{- if not (include "proxy.tlsSecret" .) }}{{ fail "certificate.secretName: is missing: name a secret of type kubernetes.io/tls, or set certificate.certManager.enabled" }}{{ end }}
 {{- $_ := set $made "listeners" (list $listener) }}
@@ -47,6 +52,16 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $config := mustMergeOverwrite $made $given }}
 {{- if not $config.clusters }}{{ fail "clusters: is missing: give at least one, as in {orders: {sniSuffix: kafka.example, upstream: [host:9092]}}" }}{{ end }}
 {{- toYaml $config }}
+{{- end }}
+
+{{/* Whether the admin port speaks TLS: "true", or nothing. */}}
+{{- define "proxy.adminTLS" -}}
+{{- if dig "admin" "cert" "" .Values.config }}true{{ end }}
+{{- end }}
+
+{{/* What a probe asks: the path is given. */}}
+{{- define "proxy.probe" -}}
+{path: {{ .path }}, port: admin{{ if include "proxy.adminTLS" .root }}, scheme: HTTPS{{ end }}}
 {{- end }}
 
 {{/* The names that a certificate has to cover, and that a route leads here: a line each. */}}

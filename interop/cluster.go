@@ -27,6 +27,7 @@ type clusterSetup struct {
 	ID      string
 	Name    string // of its brokers, with a number behind it
 	Brokers int32
+	Guards  *guards // nil: everybody may do everything
 }
 
 var threeBrokers = clusterSetup{ID: "a3YtaW50ZXJvcC1ydW4wMA", Name: "broker", Brokers: brokerCount}
@@ -112,7 +113,7 @@ func startCluster(ctx context.Context, j *java, ports *harness.Ports, dir string
 	if err := c.writeHosts(); err != nil {
 		return nil, err
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.seeds()...), kgo.MetadataMinAge(50*time.Millisecond))
+	client, err := kgo.NewClient(append(setup.Guards.admin(), kgo.SeedBrokers(c.seeds()...), kgo.MetadataMinAge(50*time.Millisecond))...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,9 +176,9 @@ func (c *cluster) format(ctx context.Context, b *broker) error {
 	_, err = harness.Run(ctx, harness.Command{
 		Name: "format",
 		Dir:  b.dir,
-		Args: c.java.brokerArgs(b.jvm(128), "kafka.tools.StorageTool", "format", "-c", "server.properties", "-t", c.setup.ID,
+		Args: append(c.java.brokerArgs(b.jvm(128), "kafka.tools.StorageTool", "format", "-c", "server.properties", "-t", c.setup.ID,
 			"--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", saslUser, saslSecret),
-			"--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", saslUser, saslSecret)),
+			"--add-scram", fmt.Sprintf("SCRAM-SHA-512=[name=%s,password=%s]", saslUser, saslSecret)), c.setup.Guards.scram()...),
 	})
 	return err
 }
@@ -221,7 +222,7 @@ func (c *cluster) properties(b *broker) string {
 		"{user}", saslUser,
 		"{secret}", saslSecret,
 	)
-	return expand.Replace(brokerProperties)
+	return expand.Replace(brokerProperties) + c.setup.Guards.properties()
 }
 
 const brokerProperties = `process.roles=broker,controller
@@ -290,7 +291,7 @@ func (c *cluster) start(b *broker) error {
 	p, err := harness.Start(c.life, harness.Command{
 		Name: fmt.Sprintf("server-%d", b.starts),
 		Dir:  b.dir,
-		Args: c.java.brokerArgs(b.jvm(512), "kafka.Kafka", "server.properties"),
+		Args: c.setup.Guards.vm(c.java.brokerArgs(b.jvm(512), "kafka.Kafka", "server.properties")),
 	})
 	b.Process = p
 	return err

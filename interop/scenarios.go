@@ -53,6 +53,7 @@ var scenarios = []scenario{
 	{name: "one-server-name", limit: 2 * time.Minute, run: oneServerName, needsProxy: true},
 	{name: "quickstart", limit: 5 * time.Minute, run: quickstart, needsProxy: true},
 	{name: "symptoms", limit: 6 * time.Minute, run: clientSymptoms, needsProxy: true},
+	{name: "authentication", limit: 5 * time.Minute, run: authentication, needsProxy: true},
 	{name: "faults", limit: 5 * time.Minute, run: seeFaults, needsProxy: true},
 	{name: "observe", limit: 6 * time.Minute, run: observe, needsProxy: true},
 	{name: "client-settings", limit: 3 * time.Minute, run: clientSettings, needsProxy: true},

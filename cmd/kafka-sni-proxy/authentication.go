@@ -207,7 +207,11 @@ func usersWarnings(m *config.ClientMechanism, u *sasl.Users) (all []string) {
 
 // brokerMechanism opens what brokers are shown.
 func (l *loader) brokerMechanism(a *authentication, m *config.BrokerMechanism, path string) {
-	if m.Mechanism == config.None {
+	switch m.Mechanism {
+	case config.None:
+		return
+	case config.AWSMSKIAM:
+		l.add(errors.New("this version does not log in by AWS_MSK_IAM yet: have MSK take SCRAM-SHA-512, or leave authentication out, so that clients log in at MSK themselves"), path+".mechanism")
 		return
 	}
 	c := &m.Credentials

@@ -93,7 +93,7 @@ var rules = map[string]struct {
 		never:  []string{"flag", "log", "log/slog", "os/signal", "unsafe"},
 	},
 	"internal/cluster": {
-		ours:  []string{"internal/tlswire", "internal/kafka", "internal/route", "internal/histogram"},
+		ours:  []string{"internal/tlswire", "internal/kafka", "internal/sasl", "internal/route", "internal/histogram"},
 		never: []string{"flag", "os/signal", "unsafe"},
 		noGo:  true,
 	},

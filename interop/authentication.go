@@ -72,6 +72,13 @@ func authentication(ctx context.Context, s *scenarioRun) (string, error) {
 	if err := g.franzGrid(ctx); err != nil {
 		return "", err
 	}
+	for _, out := range waysOut { // which the proxy asks itself, with a credential of its own
+		asked, err := g.proxy.metric(ctx, fmt.Sprintf(`cluster_queries_total{cluster=%q,result="answered"}`, out))
+		provisional, err2 := g.proxy.metric(ctx, fmt.Sprintf(`provisional_connections_total{cluster=%q}`, out))
+		if err := errors.Join(err, err2); err != nil || asked == 0 && provisional > 0 {
+			return "", fmt.Errorf("out by %s: the proxy asked the cluster %d times, and %d clients were led to a bootstrap server: %w", out, asked, provisional, err)
+		}
+	}
 	others, err := g.otherClients(ctx)
 	if err != nil {
 		return "", err
@@ -206,7 +213,7 @@ func (g *guarded) writeCredentials(ctx context.Context) error {
 
 // outYAML is how the proxy logs in at brokers.
 func (g *guarded) outYAML(out string) (listener, brokers string) {
-	credentials := fmt.Sprintf("credentials: {folder: %s}", filepath.Join(g.dir, "credentials-"+out))
+	credentials := fmt.Sprintf("credentials: {folder: %s, proxy: %q}", filepath.Join(g.dir, "credentials-"+out), "file:"+filepath.Join(g.dir, "credentials-"+out, clientOf("plain")))
 	switch out {
 	case "plain":
 		return listenSASL, "{mechanism: PLAIN, " + credentials + "}"

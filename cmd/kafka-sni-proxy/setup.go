@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
@@ -195,6 +196,15 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 	if before != nil {
 		part.table.Adopt(before.table)
 	}
+	var asProxy func(context.Context, route.Address) (sasl.Client, error)
+	if part.login != nil {
+		// One policy for all clusters that there will be under this name, so that sessions that
+		// run are held to what is in force.
+		if part.login.policy = login.New(a.gate); before != nil && before.login != nil {
+			part.login.policy = before.login.policy
+		}
+		asProxy = part.login.policy.LoginAsProxy
+	}
 	part.server = &server.Cluster{
 		Cluster: cluster.New(cluster.Config{
 			Name:          name,
@@ -205,16 +215,12 @@ func (a *app) makeCluster(name string, part, before *clusterPart, c *config.Conf
 			MaxFrameBytes: int(c.Limits.MaxFrame),
 			IsSelf:        a.isSelf,
 			IsOwnSocket:   a.sockets.isOwn,
+			Login:         asProxy,
 			Log:           log,
 		}),
 		MaxConnections: part.config.Limits.MaxConnections,
 	}
 	if part.login != nil {
-		// One for all that there will be under this name, so that sessions that run are held to
-		// what is in force.
-		if part.login.policy = login.New(a.gate); before != nil && before.login != nil {
-			part.login.policy = before.login.policy
-		}
 		part.server.Auth = part.login.policy
 	}
 	return nil

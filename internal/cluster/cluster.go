@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/tlswire"
 )
 
@@ -55,6 +56,10 @@ type Config struct {
 	// IsOwnSocket reports whether a connection to a broker leads to a socket that the proxy
 	// listens on. It is asked in plaintext, where there is no certificate. Nil: none does.
 	IsOwnSocket func(to net.Conn) bool
+
+	// Login begins an exchange in which the proxy logs in at a broker, before it asks something
+	// of its own; a nil exchange: none is wanted. Nil: none ever is.
+	Login func(ctx context.Context, broker route.Address) (sasl.Client, error)
 
 	// Log gets what an operator acts on. Nil discards.
 	Log *slog.Logger

@@ -152,6 +152,9 @@ func (c *Cluster) fetchBrokers(ctx context.Context, addresses ...route.Address) 
 	}
 	defer broker.Close()
 	defer context.AfterFunc(ctx, broker.CloseNow)()
+	if err := c.logIn(ctx, broker, address); err != nil {
+		return fmt.Errorf("%w: logging in at %s: %w", errNotAnswered, address, err)
+	}
 
 	var inFlight kafka.InFlight
 	told := 0

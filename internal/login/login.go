@@ -153,6 +153,20 @@ func (p *Policy) Connect(ctx context.Context, client sasl.Identity, r *route.Rou
 	return c.Connect(ctx, r)
 }
 
+// LoginAsProxy begins an exchange for the proxy's own questions; nil: none is wanted, or there
+// is no credential for that. It is for [cluster.Config].
+func (p *Policy) LoginAsProxy(ctx context.Context, broker route.Address) (sasl.Client, error) {
+	s := p.settings.Load()
+	if s == nil || s.Brokers.Exchange == nil {
+		return nil, nil
+	}
+	credential := s.Brokers.ForProxy()
+	if credential == "" {
+		return nil, nil
+	}
+	return s.Brokers.Exchange(ctx, credential, "the proxy itself", broker)
+}
+
 // APIVersions implements session.Authentication.
 func (p *Policy) APIVersions(ctx context.Context, r *route.Route, version int16) ([]byte, error) {
 	c, err := p.forProxy()

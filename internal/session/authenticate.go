@@ -6,10 +6,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
+	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
 	"kafka-sni-proxy/internal/sasl"
@@ -114,7 +114,7 @@ func (s *Session) login() Login {
 type greeting struct {
 	session *Session
 	how     Authentication
-	in      frames
+	in      cluster.Frames
 	connect func(sasl.Identity) error // to the broker, once the client is known
 
 	chosen   string      // the mechanism
@@ -126,7 +126,7 @@ type greeting struct {
 // a broker that cannot be reached, or does not let the proxy in, is an error that the client
 // can be told.
 func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) error) error {
-	g := &greeting{session: s, how: s.cluster.Auth, connect: connect, in: frames{conn: s.client, most: maxGreeting}}
+	g := &greeting{session: s, how: s.cluster.Auth, connect: connect, in: cluster.Frames{Conn: s.client, Most: maxGreeting}}
 	ctx, cancel := context.WithTimeout(ctx, authenticateTimeout)
 	defer cancel()
 	s.client.SetDeadline(time.Now().Add(authenticateTimeout))
@@ -141,7 +141,7 @@ func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) 
 	} else if err = g.admit(ctx, identity); err != nil {
 		return err
 	}
-	s.auth = &authenticated{identity: identity, early: g.in.rest()}
+	s.auth = &authenticated{identity: identity, early: g.in.Rest()}
 	s.client.SetDeadline(time.Time{})
 	return nil
 }
@@ -150,7 +150,7 @@ func (s *Session) authenticate(ctx context.Context, connect func(sasl.Identity) 
 func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 	for range maxGreetings {
 		if !g.bare {
-			key, err := g.in.key()
+			key, err := g.in.Key()
 			if err != nil {
 				return sasl.Identity{}, g.ended(err)
 			}
@@ -158,7 +158,7 @@ func (g *greeting) run(ctx context.Context) (sasl.Identity, error) {
 				return g.anonymous(ctx, key)
 			}
 		}
-		frame, err := g.in.next()
+		frame, err := g.in.Next()
 		if err != nil {
 			return sasl.Identity{}, g.ended(err)
 		}
@@ -197,7 +197,7 @@ func (g *greeting) admit(ctx context.Context, identity sasl.Identity) error {
 	if err == nil || !isRefusal(err) {
 		return err
 	}
-	if frame, failed := g.in.next(); failed == nil {
+	if frame, failed := g.in.Next(); failed == nil {
 		if request, failed := kafka.ReadGreeting(frame); failed == nil && request.Key == kafka.KeyAPIVersions {
 			g.session.client.Write(request.RefuseAPIVersions(kafka.CodeClusterAuthorizationFailed))
 		}
@@ -339,45 +339,12 @@ func (s *Session) logIn(ctx context.Context, client sasl.Identity) (mechanism st
 	if exchange == nil {
 		return "", 0, nil
 	}
-	defer func() {
-		if err != nil {
-			err = &AuthenticationError{exchange.Mechanism(), true, err}
-		}
-	}()
 	s.broker.SetDeadline(time.Now().Add(authenticateTimeout))
-	in := frames{conn: s.broker, most: maxGreeting}
-	ask := func(request []byte) ([]byte, error) {
-		if _, err := s.broker.Write(request); err != nil {
-			return nil, err
-		}
-		return in.next()
+	if lifetime, err = cluster.LogIn(s.broker, exchange); err != nil {
+		return "", 0, &AuthenticationError{exchange.Mechanism(), true, err}
 	}
-	answer, err := ask(kafka.AskHandshake(0, exchange.Mechanism()))
-	if err == nil {
-		err = kafka.ReadHandshake(answer, 0)
-	}
-	var challenge []byte
-	for correlation, done := int32(1), false; err == nil && !done; correlation++ {
-		var message []byte
-		if message, done, err = exchange.Next(challenge); err != nil || done && message == nil {
-			break
-		}
-		var ms int64
-		if answer, err = ask(kafka.AskAuthenticate(correlation, message)); err == nil {
-			challenge, ms, err = kafka.ReadAuthenticate(answer, correlation)
-			lifetime = time.Duration(ms) * time.Millisecond
-		}
-		if correlation > maxGreetings {
-			err = fmt.Errorf("the broker is not done after %d messages", maxGreetings)
-		}
-	}
-	if err == nil && len(in.rest()) > 0 {
-		err = errors.New("the broker sent more than it was asked for")
-	}
-	if err == nil {
-		s.broker.SetDeadline(time.Time{})
-	}
-	return exchange.Mechanism(), lifetime, err
+	s.broker.SetDeadline(time.Time{})
+	return exchange.Mechanism(), lifetime, nil
 }
 
 // countLogin counts what became of logging in: of the client, and at the broker by a mechanism.
@@ -407,63 +374,4 @@ func outcomeOf(err error) Outcome {
 		return LoginBroken
 	}
 	return LoginRefused
-}
-
-// frames reads one frame after the other.
-type frames struct {
-	conn *tlswire.Conn
-	most int
-	buf  []byte // that has come and is not read
-}
-
-// need has n bytes in buf.
-func (f *frames) need(n int) error {
-	for len(f.buf) < n {
-		p := f.conn.Next()
-		if p == nil {
-			if err := f.conn.Await(); err != nil {
-				return err
-			}
-			continue
-		}
-		f.buf = append(f.buf, p...)
-	}
-	return nil
-}
-
-// key returns the API key of the next frame, whatever its length.
-func (f *frames) key() (int16, error) {
-	if err := f.need(6); err != nil {
-		return 0, err
-	}
-	return int16(binary.BigEndian.Uint16(f.buf[4:])), nil
-}
-
-// next returns the next frame, without its length. It is valid until the next call.
-func (f *frames) next() ([]byte, error) {
-	if err := f.need(4); err != nil {
-		return nil, err
-	}
-	size := int64(int32(binary.BigEndian.Uint32(f.buf)))
-	if size < 0 || size > int64(f.most) {
-		return nil, fmt.Errorf("a message of %d bytes: want up to %d", size, f.most)
-	}
-	n := 4 + int(size)
-	if err := f.need(n); err != nil {
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
-	}
-	frame := f.buf[4:n:n]
-	f.buf = f.buf[n:]
-	return frame, nil
-}
-
-// rest returns what has come behind the frames that were read.
-func (f *frames) rest() []byte {
-	for p := f.conn.Next(); p != nil; p = f.conn.Next() {
-		f.buf = append(f.buf, p...)
-	}
-	return f.buf
 }

@@ -11,9 +11,12 @@ import (
 	"syscall"
 
 	"kafka-sni-proxy/internal/cluster"
+	"kafka-sni-proxy/internal/credentials"
 	"kafka-sni-proxy/internal/dial"
 	"kafka-sni-proxy/internal/kafka"
+	"kafka-sni-proxy/internal/oauth"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 	"kafka-sni-proxy/internal/server"
 	"kafka-sni-proxy/internal/session"
 	"kafka-sni-proxy/internal/tlswire"
@@ -48,6 +51,10 @@ func hint(err error) string {
 		return handshakeHint(err)
 	case session.PhaseRoute:
 		return routeHint(err)
+	case session.PhaseAuthenticate:
+		return authenticateHint(err)
+	case session.PhaseLogin:
+		return loginHint(err)
 	case session.PhaseDial:
 		return dialHint(err)
 	case session.PhaseUpstreamTLS:
@@ -227,6 +234,49 @@ func upstreamTLSHint(err error) string {
 		return brokerAlertHints[alert]
 	}
 	return ""
+}
+
+// authenticateHint is of a client that did not prove who it is.
+func authenticateHint(err error) string {
+	var (
+		failed  *session.AuthenticationError
+		failure *sasl.Failure
+		noKeys  *oauth.UnavailableError
+		none    *credentials.NoneError
+		lost    *credentials.UnavailableError
+	)
+	if !errors.As(err, &failed) {
+		return ""
+	}
+	switch {
+	case errors.As(err, &none):
+		return "add a credential for this principal (authentication.brokers.credentials of the cluster), or a default for all that have none"
+	case errors.As(err, &lost):
+		return "see that what authentication.brokers.credentials names can be read; the client tries again"
+	case errors.As(err, &noKeys):
+		return "see that the issuer (authentication.clients, jwks) can be reached from here and that its certificate is trusted (ca-certs); the client tries again"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "the client connected and did not log in: it may be no Kafka client, or be set to another security.protocol"
+	case errors.As(err, &failure) && failed.Mechanism == sasl.OAuthBearer:
+		return "the token is not taken for the reason that is told: compare issuer, audience and clocks, or have the client get a new one"
+	case errors.As(err, &failure):
+		return "check user and password of the client; kafka-sni-proxy passwd FILE USER sets a password in the file of users"
+	case failed.Mechanism == "TLS":
+		return "see principal-mapping-rules of the cluster: none of them, or no credential, is for this certificate"
+	}
+	return "set security.protocol=SASL_SSL and one of the cluster's mechanisms (authentication.clients) in the client; a mechanism ANONYMOUS would let it in without"
+}
+
+// loginHint is of a broker that did not let the proxy in.
+func loginHint(err error) string {
+	var refused *kafka.LoginError
+	if errors.As(err, &refused) && refused.Code == kafka.CodeUnsupportedMechanism {
+		return "set authentication.brokers.mechanism of the cluster to one that the brokers have at this port"
+	}
+	if errors.As(err, &refused) {
+		return "the brokers do not take the credential of this principal: put a good one where authentication.brokers.credentials says"
+	}
+	return "the broker went away while the proxy logged in: it may want another security protocol at this port (authentication.brokers.mechanism)"
 }
 
 const frameSizeHint = "raise --max-frame-bytes if frames that long are meant to be"

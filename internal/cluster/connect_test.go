@@ -11,8 +11,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/kafkatest"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 )
 
 // teller is a broker that answers the proxy's query: with its cluster's id, and where
@@ -180,5 +182,40 @@ func TestBrokerWithTheProxysKeyIsRefused(t *testing.T) {
 	c = c.With(&tls.Config{InsecureSkipVerify: true, VerifyConnection: func(tls.ConnectionState) error { asked = true; return errors.New("no") }})
 	if _, _, err := c.dial(t.Context(), []route.Address{a.address()}); err == nil || !asked {
 		t.Errorf("%v: the configuration's own VerifyConnection is not asked", err)
+	}
+}
+
+// A broker that tells nothing before it is logged in to is asked with the proxy's credential.
+func TestQueryLogsIn(t *testing.T) {
+	want := "\x00proxy\x00Sesame"
+	var known atomic.Bool
+	b := &teller{}
+	b.Broker = kafkatest.StartBroker(t, "a.test", kafkatest.Answer(func(f []byte) []byte {
+		g, err := kafka.ReadGreeting(f)
+		switch {
+		case err == nil && g.Key == kafka.KeySaslHandshake:
+			return g.AnswerHandshake(0, []string{"PLAIN"})
+		case err == nil && g.Key == kafka.KeySaslAuthenticate && string(g.Token) == want:
+			known.Store(true)
+			return g.AnswerAuthenticate(0, "", nil, 0)
+		case err == nil && g.Key == kafka.KeySaslAuthenticate:
+			return g.AnswerAuthenticate(kafka.CodeAuthenticationFailed, "no", nil, 0)
+		case !known.Load():
+			return nil
+		}
+		return f // which is no answer, and one that comes only to who is known
+	}))
+	c := clusterOf(t, nil, []*teller{b})
+	ask := func(password sasl.Secret) error {
+		c.config.Login = func(ctx context.Context, _ route.Address) (sasl.Client, error) {
+			return sasl.NewClient(ctx, sasl.Plain, sasl.Credential{User: "proxy", Password: password}, nil)
+		}
+		return c.fetchBrokers(t.Context(), b.address())
+	}
+	if err := ask("wrong"); !errors.As(err, new(*kafka.LoginError)) || !errors.Is(err, errNotAnswered) || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("%v", err)
+	}
+	if err := ask("Sesame"); !known.Load() || errors.As(err, new(*kafka.LoginError)) {
+		t.Errorf("it was not logged in to: %v", err)
 	}
 }

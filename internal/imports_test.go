@@ -33,7 +33,7 @@ var rules = map[string]struct {
 		others: []string{"github.com/spf13/", "github.com/prometheus/", "github.com/fsnotify/", "github.com/coreos/go-systemd/", "github.com/charmbracelet/x/term", "golang.org/x/"},
 	},
 	"internal/preflight": {
-		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs"},
+		ours:  []string{"internal/cluster", "internal/tlswire", "internal/kafka", "internal/route", "internal/hosts", "internal/certs", "internal/sasl"},
 		never: []string{"flag", "log", "log/slog", "os", "os/signal", "unsafe"},
 	},
 	"internal/api":         {never: []string{"os", "log", "log/slog", "os/signal", "unsafe", "flag"}, noGo: true},

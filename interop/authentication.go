@@ -79,6 +79,9 @@ func authentication(ctx context.Context, s *scenarioRun) (string, error) {
 			return "", fmt.Errorf("out by %s: the proxy asked the cluster %d times, and %d clients were led to a bootstrap server: %w", out, asked, provisional, err)
 		}
 	}
+	if err := g.check(ctx); err != nil {
+		return "", err
+	}
 	others, err := g.otherClients(ctx)
 	if err != nil {
 		return "", err
@@ -558,4 +561,24 @@ func (g *guarded) searchSecrets(ctx context.Context) (string, error) {
 		return "", errors.New("the access log does not say who came, and how")
 	}
 	return "log, access log, page, API, metrics, config show", nil
+}
+
+// check has the command check log in at the brokers in each way, with the file that is served,
+// but for the ports that are taken.
+func (g *guarded) check(ctx context.Context) error {
+	// The exit code is 1: the ports are taken. What it says of the brokers matters.
+	output, _ := harness.Run(ctx, harness.Command{Name: "check", Dir: g.dir, Args: []string{"sh", "-c", `"$1" check --config "$2" || true`, "sh", g.java.software.proxy, g.proxy.args[2]}})
+	for _, out := range waysOut {
+		found := false
+		for line := range strings.Lines(output) {
+			found = found || strings.Contains(line, "broker 1") && strings.Contains(line, "b1."+out+"."+authDomain)
+		}
+		if !found {
+			return fmt.Errorf("check does not get to the brokers of %s:\n%s", out, output)
+		}
+	}
+	if !strings.Contains(output, "keys of the issuer") || strings.Contains(output, "Sesame") {
+		return fmt.Errorf("check says\n%s", output)
+	}
+	return nil
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +16,7 @@ import (
 	"kafka-sni-proxy/internal/credentials"
 	"kafka-sni-proxy/internal/login"
 	"kafka-sni-proxy/internal/oauth"
+	"kafka-sni-proxy/internal/preflight"
 	"kafka-sni-proxy/internal/principal"
 	"kafka-sni-proxy/internal/reload"
 	"kafka-sni-proxy/internal/sasl"
@@ -266,4 +269,47 @@ func newMask(c *config.Config) sasl.Mask {
 	secret := make([]byte, 32)
 	rand.Read(secret)
 	return sasl.MaskFrom(secret)
+}
+
+// authentication checks what clients of a cluster log in with, and has the check log in at
+// the brokers as the proxy does.
+func (w *wayCheck) authentication(ctx context.Context, name string, part *clusterPart, c *preflight.Cluster) {
+	a := part.login
+	if a == nil {
+		return
+	}
+	subject := "cluster " + name
+	for _, v := range a.verifiers {
+		result := preflight.Result{Subject: subject, What: "keys of the issuer"}
+		if err := v.Warm(ctx); err != nil {
+			result.Level, result.Result, result.Remedy = preflight.Failed, err.Error(), "see that jwks is right, can be reached from here, and that its certificate is trusted (ca-certs)"
+		} else {
+			n, _ := v.Keys()
+			result.Result = fmt.Sprintf("%d can verify tokens", n)
+		}
+		w.report.Add(result)
+	}
+	for _, warning := range a.warnings() {
+		w.report.Add(preflight.Result{Subject: subject, What: "authentication", Level: preflight.Warning, Result: warning})
+	}
+	b := &a.settings.Brokers
+	if b.ForProxy == nil {
+		return
+	}
+	credential := b.ForProxy()
+	switch {
+	case credential == "":
+		w.report.Add(preflight.Result{Subject: subject, What: "login at brokers", Level: preflight.Note, Result: "not checked: the proxy has no credential of its own", Remedy: "give authentication.brokers.credentials a proxy: then the proxy can ask the brokers itself where they are, too"})
+	case b.Certificate != nil:
+		pair, err := b.Certificate(credential)
+		if err != nil {
+			w.report.Add(preflight.Result{Subject: subject, What: "login at brokers", Level: preflight.Failed, Result: err.Error(), Remedy: "correct authentication.brokers.credentials.proxy"})
+			return
+		}
+		c.TLS.Certificates = []tls.Certificate{pair}
+	case c.Login == nil:
+		policy := login.New(w.gate)
+		policy.Set(a.inForce())
+		c.Login = &preflight.Login{Begin: policy.LoginAsProxy}
+	}
 }

@@ -378,6 +378,7 @@ func (w *wayCheck) cluster(ctx context.Context, name string) []preflight.Broker 
 		Login:   w.login,
 		Hint:    func(err error) string { return hint(session.WithPhase(err)) },
 	}
+	w.authentication(ctx, name, part, c)
 	if pair := part.files.shown.Value(); pair.Leaf != nil {
 		w.shown("cluster "+name, target.UpstreamTLS.Cert, pair.Leaf, part.files.shown.Warn())
 	}

@@ -27,12 +27,21 @@ const (
 // [*kafka.LoginError] is of a broker that refuses. The caller sets the deadline.
 func LogIn(conn *tlswire.Conn, exchange sasl.Client) (lifetime time.Duration, err error) {
 	in := Frames{Conn: conn, Most: maxLoginMessage}
-	ask := func(request []byte) ([]byte, error) {
+	lifetime, err = LogInBy(func(request []byte) ([]byte, error) {
 		if _, err := conn.Write(request); err != nil {
 			return nil, err
 		}
 		return in.Next()
+	}, exchange)
+	if err == nil && len(in.Rest()) > 0 {
+		err = errors.New("the broker sent more than it was asked for")
 	}
+	return lifetime, err
+}
+
+// LogInBy is LogIn over any connection: ask sends a request, with its length, and returns the
+// response without.
+func LogInBy(ask func(request []byte) ([]byte, error), exchange sasl.Client) (lifetime time.Duration, err error) {
 	answer, err := ask(kafka.AskHandshake(0, exchange.Mechanism()))
 	if err == nil {
 		err = kafka.ReadHandshake(answer, 0)
@@ -51,9 +60,6 @@ func LogIn(conn *tlswire.Conn, exchange sasl.Client) (lifetime time.Duration, er
 		if correlation > maxLoginMessages {
 			err = fmt.Errorf("the broker is not done after %d messages", maxLoginMessages)
 		}
-	}
-	if err == nil && len(in.Rest()) > 0 {
-		err = errors.New("the broker sent more than it was asked for")
 	}
 	return lifetime, err
 }

@@ -116,7 +116,7 @@ func (c *Cluster) results(subject, what string, at route.Address, a *answer) []R
 	}
 	all := []Result{result}
 	if a.loginRefused != nil {
-		all = append(all, Result{subject, what, Failed, "login: " + a.loginRefused.Error(), "see the file of --login, USER:PASSWORD on one line"})
+		all = append(all, Result{subject, what, Failed, "login: " + a.loginRefused.Error(), c.loginRemedy()})
 	}
 	return all
 }
@@ -256,4 +256,12 @@ func (c *Cluster) hosts(subject string, brokers []broker, r *Report) {
 		result.Remedy = "write the names as the brokers tell them (see the lines above), or take the lines out of --hosts-file"
 	}
 	r.Add(result)
+}
+
+// loginRemedy is of a login that the brokers do not take.
+func (c *Cluster) loginRemedy() string {
+	if c.Login != nil && c.Login.Begin != nil {
+		return "put a credential that the brokers take where authentication.brokers.credentials.proxy of the cluster says, or give --login FILE; or see that the mechanism is one that they have at this port"
+	}
+	return "see the file of --login, USER:PASSWORD on one line"
 }

@@ -3,6 +3,7 @@ package preflight
 import (
 	"bytes"
 	"encoding/json"
+	"kafka-sni-proxy/internal/route"
 	"net"
 	"strings"
 	"testing"
@@ -103,7 +104,7 @@ func TestABrokersAnswerShowsNoPassword(t *testing.T) {
 		said := request[n-10 : n]
 		theirs.Write(append([]byte{0, 0, 0, 18, 0, 0, 0, keySaslAuthenticate, 0, 58, 0, 10}, said...))
 	}()
-	err := (&Login{"u", "the-secret"}).authenticate(ours)
+	err := (&Login{User: "u", Password: "the-secret"}).authenticate(t.Context(), ours, route.Address{})
 	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "***") {
 		t.Errorf("it says %v", err)
 	}
@@ -117,7 +118,7 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, response []byte) {
 		for _, talk := range []func(net.Conn){
 			func(c net.Conn) { new(answer).askVersions(c) },
-			func(c net.Conn) { (&Login{"u", "p"}).authenticate(c) },
+			func(c net.Conn) { (&Login{User: "u", Password: "p"}).authenticate(t.Context(), c, route.Address{}) },
 			func(c net.Conn) { new(answer).askBrokers(c) },
 		} {
 			ours, theirs := net.Pipe()

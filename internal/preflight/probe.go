@@ -17,10 +17,16 @@ import (
 	"kafka-sni-proxy/internal/cluster"
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/sasl"
 )
 
-// Login is a user and a password, for SASL PLAIN.
-type Login struct{ User, Password string }
+// Login is how to log in, before the brokers are asked for: with a user and a password, for
+// SASL PLAIN, or by Begin.
+type Login struct {
+	User, Password string
+	// Begin begins an exchange with a broker. Nil: with the user and the password.
+	Begin func(ctx context.Context, broker route.Address) (sasl.Client, error)
+}
 
 // endpoint is where a probe connects to, and how.
 type endpoint struct {
@@ -77,7 +83,7 @@ func (e *endpoint) probe(ctx context.Context, metadata bool) *answer {
 		return a
 	}
 	if e.login != nil {
-		if a.loginRefused = e.login.authenticate(conn); a.loginRefused != nil {
+		if a.loginRefused = e.login.authenticate(ctx, conn, e.address); a.loginRefused != nil {
 			if isEnd(a.loginRefused) {
 				a.loginRefused = errors.New("the broker ended the connection, as brokers do for a wrong user or password")
 			}
@@ -191,6 +197,21 @@ func ask(conn io.ReadWriter, key, version int16, body []byte) ([]byte, error) {
 	return response, err
 }
 
+// readFrame reads a response, whatever it answers.
+func readFrame(conn io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return nil, err
+	}
+	length := int32(binary.BigEndian.Uint32(head[:]))
+	if length < 4 || length > maxAnswer {
+		return nil, errNoKafka
+	}
+	response := make([]byte, length)
+	_, err := io.ReadFull(conn, response)
+	return response, err
+}
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
@@ -214,7 +235,20 @@ func (a *answer) askVersions(conn io.ReadWriter) error {
 }
 
 // authenticate logs in with SASL PLAIN (KIP-43, KIP-152).
-func (l *Login) authenticate(conn io.ReadWriter) error {
+func (l *Login) authenticate(ctx context.Context, conn io.ReadWriter, broker route.Address) error {
+	if l.Begin != nil {
+		exchange, err := l.Begin(ctx, broker)
+		if err != nil || exchange == nil {
+			return err
+		}
+		_, err = cluster.LogInBy(func(request []byte) ([]byte, error) {
+			if _, err := conn.Write(request); err != nil {
+				return nil, err
+			}
+			return readFrame(conn)
+		}, exchange)
+		return err
+	}
 	response, err := ask(conn, keySaslHandshake, 1, appendString(nil, "PLAIN"))
 	if err != nil {
 		return err

@@ -37,9 +37,7 @@ func TestBrokerThatIsDownIsOneLine(t *testing.T) {
 	if n := strings.Count(info.String(), "phase=dial"); n != 1 {
 		t.Errorf("%d lines for %d failures of one kind, want 1:\n%s", n, clients, info)
 	}
-	if n := r.Stats().Failures["dial"]; n != clients {
-		t.Errorf("%d failures counted, want %d", n, clients)
-	}
+	waitStats(t, r.Server, "all failures are counted", func(s Stats) bool { return s.Failures["dial"] == clients }) // each after its end
 }
 
 // TestLogHasNoSecrets sends a password and a record, well and badly framed, at

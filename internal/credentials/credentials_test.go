@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -244,6 +245,20 @@ esac`)
 		t.Error(err)
 	}
 }
+
+// io.Copy is what os/exec has output go through. It prefers a method ReadFrom.
+func TestOnlyTheBeginningOfWhatACommandPrintsIsKept(t *testing.T) {
+	b := &limitedBuffer{most: 10}
+	n, err := io.Copy(b, io.LimitReader(endless{}, 1<<20))
+	if err != nil || n != 1<<20 || len(b.kept) != 10 {
+		t.Errorf("%d bytes taken, %d kept, %v", n, len(b.kept), err)
+	}
+}
+
+// endless is a reader of anything.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 // A command that hangs is killed, with what it has started.
 func TestHelperThatHangs(t *testing.T) {

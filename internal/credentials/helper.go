@@ -149,15 +149,16 @@ func (h *helper) ask(principal string) (sasl.Secret, error) {
 	case errors.As(err, &exit) && exit.ExitCode() == NoneExitCode:
 		return "", fs.ErrNotExist
 	case err != nil:
-		line, _, _ := bytes.Cut(bytes.TrimSpace(complaint.Bytes()), []byte{'\n'})
+		line, _, _ := bytes.Cut(bytes.TrimSpace(complaint.kept), []byte{'\n'})
 		return "", fmt.Errorf("%s: %w: %q", h.command[0], err, text.Cut(string(line), maxComplaint))
 	}
-	return checkCredential(out.Bytes(), "what "+h.command[0]+" has printed")
+	return checkCredential(out.kept, "what "+h.command[0]+" has printed")
 }
 
-// limitedBuffer keeps the first bytes that are written, and takes the others.
+// limitedBuffer keeps the first bytes that are written, and takes the others. It does not embed
+// a bytes.Buffer: os/exec would call the ReadFrom of that, which takes all.
 type limitedBuffer struct {
-	bytes.Buffer
+	kept []byte
 	most int
 }
 
@@ -165,6 +166,6 @@ var _ io.Writer = (*limitedBuffer)(nil)
 
 // Write implements io.Writer.
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	b.Buffer.Write(p[:min(len(p), max(b.most-b.Len(), 0))])
+	b.kept = append(b.kept, p[:min(len(p), b.most-len(b.kept))]...)
 	return len(p), nil
 }

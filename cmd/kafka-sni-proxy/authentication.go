@@ -24,20 +24,28 @@ import (
 
 // authentication is what a cluster's settings of that name were made into.
 type authentication struct {
-	users     map[string]*reload.Source[*sasl.Users] // by mechanism
-	store     *credentials.Store                     // nil: brokers are shown nothing
+	users     []*usersFile
+	store     *credentials.Store // nil: brokers are shown nothing
 	verifiers []*oauth.Verifier
 	policy    *login.Policy // of all clusters of that name, one after the other
 
 	settings login.Settings // but for the users
 }
 
+// usersFile is a file of users, which several mechanisms may share.
+type usersFile struct {
+	reload.Source[*sasl.Users]
+	mechanisms []string
+}
+
 // inForce are the settings, with the users as they are now.
 func (a *authentication) inForce() *login.Settings {
 	s := a.settings
 	s.Clients.Users = map[string]*sasl.Users{}
-	for mechanism, users := range a.users {
-		s.Clients.Users[mechanism] = users.Value()
+	for _, users := range a.users {
+		for _, mechanism := range users.mechanisms {
+			s.Clients.Users[mechanism] = users.Value()
+		}
 	}
 	return &s
 }
@@ -47,10 +55,8 @@ func (a *authentication) parts() (all []reload.Part) {
 	if a == nil {
 		return nil
 	}
-	for _, mechanism := range []string{sasl.Plain, sasl.ScramSHA256, sasl.ScramSHA512} {
-		if users := a.users[mechanism]; users != nil {
-			all = append(all, users)
-		}
+	for _, users := range a.users {
+		all = append(all, users)
 	}
 	return all
 }
@@ -60,14 +66,8 @@ func (a *authentication) warnings() (all []string) {
 	if a == nil {
 		return nil
 	}
-	for _, mechanism := range []string{sasl.Plain, sasl.ScramSHA256, sasl.ScramSHA512} {
-		if users := a.users[mechanism]; users != nil {
-			for _, warning := range users.Warn() {
-				if !slices.Contains(all, warning) {
-					all = append(all, warning)
-				}
-			}
-		}
+	for _, users := range a.users {
+		all = append(all, users.Warn()...)
 	}
 	if a.store != nil {
 		all = append(all, a.store.Warnings()...)
@@ -81,7 +81,7 @@ func (l *loader) authentication(name string, c *config.Cluster) *authentication 
 	if c.Authentication == nil || brokers == nil {
 		return nil
 	}
-	a := &authentication{users: map[string]*reload.Source[*sasl.Users]{}}
+	a := &authentication{}
 	for i, m := range c.Authentication.Clients {
 		path := func(setting string) string {
 			return config.ClusterPath(name, fmt.Sprintf("authentication.clients[%d].%s", i, setting))
@@ -115,7 +115,7 @@ func (l *loader) clientMechanism(a *authentication, m *config.ClientMechanism, p
 		l.tokens(a, m, path)
 	default:
 		clients.Mechanisms = append(clients.Mechanisms, m.Mechanism)
-		a.users[m.Mechanism] = l.users(m, path("users"))
+		l.users(a, m, path("users"))
 	}
 }
 
@@ -162,20 +162,26 @@ func (l *loader) keysFetched(path string, err error) {
 	l.log.Warn("the keys of an issuer cannot be fetched: those that are known stay in use", "setting", l.name(path), "error", err)
 }
 
-// users reads a file of users.
-func (l *loader) users(m *config.ClientMechanism, path string) *reload.Source[*sasl.Users] {
-	s := &reload.Source[*sasl.Users]{
+// users reads a file of users, once for all mechanisms.
+func (l *loader) users(a *authentication, m *config.ClientMechanism, path string) {
+	same := slices.IndexFunc(a.users, func(u *usersFile) bool { return u.Files[0] == m.Users })
+	if same >= 0 {
+		a.users[same].mechanisms = append(a.users[same].mechanisms, m.Mechanism)
+		return
+	}
+	u := &usersFile{mechanisms: []string{m.Mechanism}}
+	u.Source = reload.Source[*sasl.Users]{
 		Setting:  l.name(path),
 		Files:    []string{m.Users},
 		Read:     func() (*sasl.Users, error) { return readUsers(m.Users, l.mask()) },
 		Same:     (*sasl.Users).Equal,
-		Describe: func(u *sasl.Users) []any { return []any{"users", u.Count(m.Mechanism)} },
-		Warnings: func(u *sasl.Users) []string { return usersWarnings(m, u) },
+		Describe: func(all *sasl.Users) []any { return []any{"users", all.Len()} },
+		Warnings: func(all *sasl.Users) []string { return usersWarnings(m.Users, u.mechanisms, all) },
 	}
-	if err := s.Load(); err != nil {
+	if err := u.Load(); err != nil {
 		l.add(err, path)
 	}
-	return s
+	a.users = append(a.users, u)
 }
 
 func readUsers(file string, mask sasl.Mask) (*sasl.Users, error) {
@@ -198,12 +204,14 @@ func readUsers(file string, mask sasl.Mask) (*sasl.Users, error) {
 	return users, nil
 }
 
-func usersWarnings(m *config.ClientMechanism, u *sasl.Users) (all []string) {
-	if u.Count(m.Mechanism) == 0 {
-		all = append(all, fmt.Sprintf("nobody can log in by %s with %s: add users with kafka-sni-proxy passwd %s USER", m.Mechanism, m.Users, m.Users))
+func usersWarnings(file string, mechanisms []string, users *sasl.Users) (all []string) {
+	for _, mechanism := range mechanisms {
+		if users.Count(mechanism) == 0 {
+			all = append(all, fmt.Sprintf("nobody can log in by %s with %s: add users with kafka-sni-proxy passwd %s USER", mechanism, file, file))
+		}
 	}
-	if is, err := os.Stat(m.Users); err == nil && is.Mode().Perm()&0o004 != 0 {
-		all = append(all, fmt.Sprintf("everybody on this machine can read %s, and try passwords with it: chmod o-r %s", m.Users, m.Users))
+	if is, err := os.Stat(file); err == nil && is.Mode().Perm()&0o004 != 0 {
+		all = append(all, fmt.Sprintf("everybody on this machine can read %s, and try passwords with it: chmod o-r %s", file, file))
 	}
 	return all
 }

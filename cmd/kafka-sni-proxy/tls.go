@@ -82,7 +82,12 @@ func (f *listenerFiles) tlsConfig() *tls.Config {
 		c.ClientCAs = f.clients.Value().pool
 		// This one is asked when a client resumes a TLS session, too.
 		revoked := f.clients.Value().revoked
-		c.VerifyConnection = func(s tls.ConnectionState) error { return revoked.Check(s.VerifiedChains) }
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 { // none is required, or crypto/tls has refused it
+				return nil
+			}
+			return revoked.Check(s.VerifiedChains)
+		}
 	}
 	return c
 }

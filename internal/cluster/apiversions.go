@@ -3,9 +3,7 @@ package cluster
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -114,18 +112,8 @@ func (c *Cluster) fetchOffer(ctx context.Context, addresses []route.Address, ver
 	defer broker.Close()
 	defer context.AfterFunc(ctx, broker.CloseNow)()
 
-	var inFlight kafka.InFlight
 	var answer bytes.Buffer
-	requests := kafka.Requests{Out: broker, InFlight: &inFlight}
-	responses := kafka.Responses{Out: &answer, InFlight: &inFlight, MaxFrame: maxOfferBytes, NoIdentities: true}
-	_, err = requests.Forward(kafka.AskAPIVersions(version))
-	for batch := make([]byte, 4<<10); err == nil && (inFlight.Len() > 0 || !responses.AtBoundary()); {
-		n := 0
-		n, err = broker.Read(batch)
-		if err == nil || err == io.EOF {
-			err = errors.Join(responses.Forward(batch[:n]), err)
-		}
-	}
+	err = ask(broker, kafka.AskAPIVersions(version), &kafka.Responses{Out: &answer, MaxFrame: maxOfferBytes, NoIdentities: true})
 	if err != nil {
 		return nil, &ConnectError{StageDial, fmt.Errorf("asking broker %s what it offers (ApiVersions): %w", address, err)}
 	}

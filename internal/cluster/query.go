@@ -10,6 +10,7 @@ import (
 
 	"kafka-sni-proxy/internal/kafka"
 	"kafka-sni-proxy/internal/route"
+	"kafka-sni-proxy/internal/tlswire"
 )
 
 // queries is what is known of asking the cluster where its brokers are. The proxy asks
@@ -156,24 +157,14 @@ func (c *Cluster) fetchBrokers(ctx context.Context, addresses ...route.Address) 
 		return fmt.Errorf("%w: logging in at %s: %w", errNotAnswered, address, err)
 	}
 
-	var inFlight kafka.InFlight
 	told := 0
 	names, clusterID := c.Learner(address, nil)
-	requests := kafka.Requests{Out: broker, InFlight: &inFlight}
-	responses := kafka.Responses{Out: io.Discard, InFlight: &inFlight, MaxFrame: c.config.MaxFrameBytes,
+	err = ask(broker, MetadataQuery, &kafka.Responses{Out: io.Discard, MaxFrame: c.config.MaxFrameBytes,
 		ClusterID: clusterID,
 		Names: func(node int32, host []byte, port int32) (string, int32, error) {
 			told++
 			return names(node, host, port)
-		}}
-	_, err = requests.Forward(MetadataQuery)
-	for batch := make([]byte, 16<<10); err == nil && (inFlight.Len() > 0 || !responses.AtBoundary()); {
-		n := 0
-		n, err = broker.Read(batch)
-		if err == nil || err == io.EOF {
-			err = errors.Join(responses.Forward(batch[:n]), err)
-		}
-	}
+		}})
 	if err == nil && told == 0 {
 		err = errors.New("there are no brokers in its answer")
 	}
@@ -184,6 +175,22 @@ func (c *Cluster) fetchBrokers(ctx context.Context, addresses ...route.Address) 
 		return fmt.Errorf("%w: asking %s for metadata: %w", errNotAnswered, address, err)
 	}
 	return nil
+}
+
+// ask sends a request, and has its response, whole, go the way of responses.
+func ask(broker *tlswire.Conn, request []byte, responses *kafka.Responses) error {
+	var inFlight kafka.InFlight
+	requests := kafka.Requests{Out: broker, InFlight: &inFlight}
+	responses.InFlight = &inFlight
+	_, err := requests.Forward(request)
+	for batch := make([]byte, 16<<10); err == nil && (inFlight.Len() > 0 || !responses.AtBoundary()); {
+		n := 0
+		n, err = broker.Read(batch)
+		if err == nil || err == io.EOF {
+			err = errors.Join(responses.Forward(batch[:n]), err)
+		}
+	}
+	return err
 }
 
 // NextInBandQuery returns when a session may send [MetadataQuery] to its broker.

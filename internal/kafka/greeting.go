@@ -196,8 +196,8 @@ func requestOf(key, version int16, correlation int32) []byte {
 // LoginError is of a broker that does not let the proxy in.
 type LoginError struct {
 	Code       int16    // as in the protocol
-	Message    string   // the broker's own words
-	Mechanisms []string // that it has, where it does not have the one that was asked for
+	Message    string   // the broker's own words, cut to 128 bytes
+	Mechanisms []string // 64 at the most, cut likewise, that it has, where it does not have the one that was asked for
 }
 
 func (e *LoginError) Error() string {
@@ -218,7 +218,7 @@ func ReadHandshake(frame []byte, correlation int32) error {
 	}
 	e := &LoginError{Code: c.int16()}
 	for range min(max(c.int32(), 0), 64) {
-		e.Mechanisms = append(e.Mechanisms, string(c.take(int(max(c.int16(), 0)))))
+		e.Mechanisms = append(e.Mechanisms, keepText(c.take(int(max(c.int16(), 0)))))
 	}
 	switch {
 	case c.short() || c.bad:
@@ -238,7 +238,7 @@ func ReadAuthenticate(frame []byte, correlation int32) (token []byte, lifetime i
 		return nil, 0, fmt.Errorf("the response to SaslAuthenticate: another correlation id, or none")
 	}
 	e := &LoginError{Code: c.int16()}
-	e.Message = string(c.take(int(max(c.int16(), 0))))
+	e.Message = keepText(c.take(int(max(c.int16(), 0))))
 	token = c.take(int(max(c.int32(), 0)))
 	high, low := c.int32(), c.int32()
 	switch {

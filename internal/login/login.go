@@ -124,7 +124,7 @@ func (p *Policy) Anonymous() (sasl.Identity, bool) {
 }
 
 // Login implements session.Authentication.
-func (p *Policy) Login(ctx context.Context, client sasl.Identity, broker route.Address) (sasl.Client, error) {
+func (p *Policy) Login(ctx context.Context, client sasl.Identity, _ route.Address) (sasl.Client, error) {
 	b := &p.settings.Load().Brokers
 	if b.Exchange == nil {
 		return nil, nil
@@ -133,7 +133,7 @@ func (p *Policy) Login(ctx context.Context, client sasl.Identity, broker route.A
 	if err != nil {
 		return nil, err
 	}
-	return b.Exchange(ctx, credential, client.Principal, broker)
+	return b.Exchange.begin(ctx, credential, client.Principal)
 }
 
 // Connect implements session.Authentication.
@@ -155,7 +155,7 @@ func (p *Policy) Connect(ctx context.Context, client sasl.Identity, r *route.Rou
 
 // LoginAsProxy begins an exchange for the proxy's own questions; nil: none is wanted, or there
 // is no credential for that. It is for [cluster.Config].
-func (p *Policy) LoginAsProxy(ctx context.Context, broker route.Address) (sasl.Client, error) {
+func (p *Policy) LoginAsProxy(ctx context.Context, _ route.Address) (sasl.Client, error) {
 	s := p.settings.Load()
 	if s == nil || s.Brokers.Exchange == nil {
 		return nil, nil
@@ -164,7 +164,7 @@ func (p *Policy) LoginAsProxy(ctx context.Context, broker route.Address) (sasl.C
 	if credential == "" {
 		return nil, nil
 	}
-	return s.Brokers.Exchange(ctx, credential, "the proxy itself", broker)
+	return s.Brokers.Exchange.begin(ctx, credential, "the proxy itself")
 }
 
 // APIVersions implements session.Authentication.

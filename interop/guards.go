@@ -20,7 +20,6 @@ const (
 type guards struct {
 	users  map[string]string // and their passwords, for PLAIN and SCRAM
 	issuer *issuer           // of tokens that are taken
-	reauth int               // after how many milliseconds clients have to log in again; 0: never
 }
 
 // admin are the options of a client of the internal listener.
@@ -62,14 +61,8 @@ func (g *guards) properties() string {
 	for _, user := range slices.Sorted(maps.Keys(g.users)) {
 		users += fmt.Sprintf(` user_%s="%s"`, user, g.users[user])
 	}
-	reauth := ""
-	if g.reauth > 0 {
-		reauth = fmt.Sprintf("connections.max.reauth.ms=%d\nlistener.name.sasl.scram-sha-512.connections.max.reauth.ms=%[1]d\n", g.reauth)
-	} else {
-		reauth = "listener.name.sasl.scram-sha-512.connections.max.reauth.ms=0\n"
-	}
 	return strings.NewReplacer("{module}", module, "{users}", users, "{admin}", guardAdmin, "{admin-secret}", guardSecret,
-		"{keys}", g.issuer.keysURL(), "{issuer}", g.issuer.name, "{audience}", brokersAudience, "{reauth}", reauth).Replace(guardedProperties)
+		"{keys}", g.issuer.keysURL(), "{issuer}", g.issuer.name, "{audience}", brokersAudience).Replace(guardedProperties)
 }
 
 const guardedProperties = `
@@ -87,7 +80,7 @@ listener.name.sasl.oauthbearer.sasl.oauthbearer.jwks.endpoint.url={keys}
 listener.name.sasl.oauthbearer.sasl.oauthbearer.expected.issuer={issuer}
 listener.name.sasl.oauthbearer.sasl.oauthbearer.expected.audience={audience}
 ssl.principal.mapping.rules=RULE:^CN=([^,]*).*$/$1/,DEFAULT
-{reauth}
+listener.name.sasl.scram-sha-512.connections.max.reauth.ms=0
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:{admin}
 allow.everyone.if.no.acl.found=false

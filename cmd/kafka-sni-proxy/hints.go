@@ -243,7 +243,7 @@ func authenticateHint(err error) string {
 		failure *sasl.Failure
 		noKeys  *oauth.UnavailableError
 		none    *credentials.NoneError
-		lost    *credentials.UnavailableError
+		later   interface{ Unavailable() bool }
 	)
 	if !errors.As(err, &failed) {
 		return ""
@@ -251,10 +251,10 @@ func authenticateHint(err error) string {
 	switch {
 	case errors.As(err, &none):
 		return "add a credential for this principal (authentication.brokers.credentials of the cluster), or a default for all that have none"
-	case errors.As(err, &lost):
-		return "see that what authentication.brokers.credentials names can be read; the client tries again"
 	case errors.As(err, &noKeys):
 		return "see that the issuer (authentication.clients, jwks) can be reached from here and that its certificate is trusted (ca-certs); the client tries again"
+	case errors.As(err, &later):
+		return "see that what authentication.brokers.credentials names can be read, and has credentials of the form that the mechanism wants; the client tries again"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "the client connected and did not log in: it may be no Kafka client, or be set to another security.protocol"
 	case errors.As(err, &failure) && failed.Mechanism == sasl.OAuthBearer:

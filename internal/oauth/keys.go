@@ -116,17 +116,17 @@ func has(all []jose.JSONWebKey, id string) bool {
 func (k *keys) fetch() {
 	all, err := k.ask()
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	before := k.err
+	before, known := k.err, !k.fetched.IsZero()
 	k.tried, k.err = k.now(), err
 	if err == nil {
 		k.all, k.fetched = all, k.tried
 	}
+	if err != nil && known || err == nil && before != nil {
+		defer k.options.Log(err) // when those who wait have gone on
+	}
 	close(k.running)
 	k.running = nil
-	if err != nil && !k.fetched.IsZero() || err == nil && before != nil {
-		k.options.Log(err)
-	}
+	k.mu.Unlock()
 }
 
 func (k *keys) ask() ([]jose.JSONWebKey, error) {

@@ -180,7 +180,7 @@ const recent = 5 * time.Minute
 
 // sides says where the cause of a failure is most likely, by its phase.
 var sides = map[string]string{
-	"first-byte": "client", "handshake": "client", "route": "client", "authenticate": "client",
+	"first-byte": "client", "handshake": "client", "route": "client", "authenticate": "client or its credential",
 	"dial": "broker or network", "upstream-tls": "broker", "cluster": "broker", "broker-login": "broker",
 	"request": "client or broker", "response": "client or broker",
 	"rewrite": "proxy", "limit": "proxy's limits",

@@ -69,7 +69,7 @@ function state(s) {
 
 const RECENT = 5 * 60;
 const SIDES = {
-	"first-byte": "client", handshake: "client", route: "client", authenticate: "client",
+	"first-byte": "client", handshake: "client", route: "client", authenticate: "client or its credential",
 	dial: "broker or network", "upstream-tls": "broker", cluster: "broker", "broker-login": "broker",
 	request: "client or broker", response: "client or broker",
 	rewrite: "proxy", limit: "proxy's limits",
